@@ -1,0 +1,176 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"github.com/countersign/countersign/web"
+)
+
+// journey is what a step carries and gives back: which pending authorization it belongs to. The zero journey is a
+// customer who just signs in.
+type journey struct{ clientID, requestURI string }
+
+const (
+	fieldClientID   = "client_id"
+	fieldRequestURI = "request_uri"
+	longestJourney  = 2048 // of each field
+)
+
+// next is where every step ends. It is built from the two fields alone, so nobody can make it lead elsewhere.
+func (j journey) next() string {
+	if j == (journey{}) {
+		return "/consents"
+	}
+	return "/authorize?" + j.query()
+}
+
+func (j journey) query() string {
+	return url.Values{fieldClientID: {j.clientID}, fieldRequestURI: {j.requestURI}}.Encode()
+}
+
+// link leads to another page of the same journey.
+func (j journey) link(path string) string {
+	if j == (journey{}) {
+		return path
+	}
+	return path + "?" + j.query()
+}
+
+func (j journey) hidden(more ...web.Field) []web.Field {
+	if j == (journey{}) {
+		return more
+	}
+	return append([]web.Field{{Name: fieldClientID, Value: j.clientID}, {Name: fieldRequestURI, Value: j.requestURI}}, more...)
+}
+
+func journeyOf(hidden []web.Field) (j journey) {
+	for _, f := range hidden {
+		switch f.Name {
+		case fieldClientID:
+			j.clientID = f.Value
+		case fieldRequestURI:
+			j.requestURI = f.Value
+		}
+	}
+	return j
+}
+
+var errJourney = errors.New("authn: client_id and request_uri go together, once each")
+
+func readJourney(v url.Values) (journey, error) {
+	j := journey{v.Get(fieldClientID), v.Get(fieldRequestURI)}
+	if (j.clientID == "") != (j.requestURI == "") || len(v[fieldClientID]) > 1 || len(v[fieldRequestURI]) > 1 ||
+		len(j.clientID) > longestJourney || len(j.requestURI) > longestJourney {
+		return journey{}, errJourney
+	}
+	return j, nil
+}
+
+func (a *Authn) client(ctx context.Context, j journey) *web.Client {
+	if j == (journey{}) || a.config.Client == nil {
+		return nil
+	}
+	return a.config.Client(ctx, j.clientID, j.requestURI)
+}
+
+// largestForm is far above what the pages send.
+const largestForm = 64 << 10
+
+// readForm reads a posted form that has each of the fields once. If it cannot, it has answered with an error page.
+func (a *Authn) readForm(w http.ResponseWriter, r *http.Request, fields ...string) (url.Values, journey, bool) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		a.refuse(w, r, http.StatusUnsupportedMediaType)
+		return nil, journey{}, false
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, largestForm)
+	if err := r.ParseForm(); err != nil {
+		status := http.StatusBadRequest
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		a.refuse(w, r, status)
+		return nil, journey{}, false
+	}
+	form := r.PostForm // nothing from the query: it lands in logs
+	j, err := readJourney(form)
+	if err != nil || slices.ContainsFunc(fields, func(f string) bool { return len(form[f]) != 1 }) {
+		a.refuse(w, r, http.StatusBadRequest)
+		return nil, journey{}, false
+	}
+	for _, values := range form {
+		if slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
+			a.refuse(w, r, http.StatusBadRequest)
+			return nil, journey{}, false
+		}
+	}
+	return form, j, true
+}
+
+// methods are what an address answers.
+type methods map[string]http.HandlerFunc
+
+// only answers other methods with an error page, and HEAD like GET.
+func (a *Authn) only(m methods) http.Handler {
+	var allow []string
+	for method := range m {
+		allow = append(allow, method)
+	}
+	if m[http.MethodGet] != nil {
+		allow = append(allow, http.MethodHead)
+	}
+	slices.Sort(allow)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		handle, ok := m[method]
+		if !ok {
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			a.refuse(w, r, http.StatusMethodNotAllowed)
+			return
+		}
+		handle(w, r)
+	})
+}
+
+// goOn ends a step.
+func (a *Authn) goOn(w http.ResponseWriter, r *http.Request, to string) {
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// refuse answers what no page of ours sends.
+func (a *Authn) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	a.shown(r, a.pages.Error(w, status, web.Error{Code: "invalid_request"}))
+}
+
+// fail answers when we are at fault.
+func (a *Authn) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := http.StatusInternalServerError
+	if r.Context().Err() != nil {
+		status = http.StatusServiceUnavailable // the visitor has left, or the server is closing
+	} else {
+		a.log.Error("failed", zap.String("path", r.URL.Path), zap.Error(err))
+	}
+	a.shown(r, a.pages.Error(w, status, web.Error{
+		Title: a.text("error.server"), Text: a.text("error.internal"), Code: "server_error",
+	}))
+}
+
+// shown logs that a page could not be.
+func (a *Authn) shown(r *http.Request, err error) {
+	if err != nil && r.Context().Err() == nil {
+		a.log.Warn("page not shown", zap.String("path", r.URL.Path), zap.Error(err))
+	}
+}

@@ -1,0 +1,388 @@
+package authz
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/google/uuid"
+
+	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/authz/engine"
+	"github.com/countersign/countersign/authz/keys"
+	"github.com/countersign/countersign/consent"
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+	"github.com/countersign/countersign/web"
+)
+
+// journey is one look at a pending authorization, for the visitor that the browser's cookie names.
+type journey struct {
+	*storage.Journey
+	client    *fapi.Client
+	request   fapi.AuthorizationRequest
+	uri       string // request_uri
+	loginHash []byte
+}
+
+// authorize answers GET and POST /authorize (RFC 6749 §3.1). It is the dispatcher of a journey: each step (login, second
+// factor, decision) returns here, and one look at the store says what is next.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	params := r.URL.Query()
+	if r.Method == http.MethodPost {
+		form, err := readForm(w, r)
+		if err != nil {
+			s.errorPage(w, r, err)
+			return
+		}
+		params = form
+	}
+	if err := fapi.CheckParameters(params); err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	c := s.clients.find(params.Get("client_id"))
+	if c == nil {
+		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The app that sent you here is not known to us."))
+		return
+	}
+	if uri := params.Get("request_uri"); uri != "" {
+		s.proceed(w, r, c.Client, uri)
+		return
+	}
+	s.begin(w, r, c.Client, params)
+}
+
+// begin takes a request that came by way of the browser: it is checked, stored as if it had been pushed, and goes on as
+// if it had been.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, params url.Values) {
+	redirect, err := c.CheckRedirect(params)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	if c.Rules().PAR == fapi.Required {
+		s.redirectError(w, r, redirect, fapi.Refuse(fapi.InvalidRequest, "The client must push its authorization requests."))
+		return
+	}
+	q, err := c.CheckAuthorizationRequest(params, s.DetailTypes)
+	if err == nil {
+		var uri string
+		if uri, err = s.push(r.Context(), c, q, nil); err == nil {
+			http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+			return
+		}
+	}
+	s.redirectError(w, r, redirect, err)
+}
+
+// authorizeURL is where a journey goes on. It is a path of ours: no one can be sent elsewhere by it.
+func authorizeURL(clientID, requestURI string) string {
+	return authorizePath + "?" + url.Values{"client_id": {clientID}, "request_uri": {requestURI}}.Encode()
+}
+
+var errRequestURI = fapi.Refuse(fapi.InvalidRequestURI, "The link has expired or was used. Please start again in the app.")
+
+// proceed finds out what the journey needs next, and shows or does it.
+func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string) {
+	j, err := s.look(r, c, uri)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	visitor := uuid.Nil
+	if j.Login != nil {
+		visitor = j.Login.CustomerID
+	}
+	if j.ConsentID != "" {
+		err := consent.Usable(j.Consent, c.ID, visitor, s.now())
+		if err == nil {
+			err = consent.FitsScopes(j.Consent, j.Scopes)
+		}
+		if err != nil {
+			s.giveUp(w, r, j, err)
+			return
+		}
+	}
+	quiet := slices.Contains(j.request.Prompt, "none")
+	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) || !s.isHinted(j) {
+		if quiet {
+			s.giveUp(w, r, j, fapi.Refuse(fapi.LoginRequired, "The customer must log in."))
+			return
+		}
+		s.authn.Ask(w, r, authn.Prompt{
+			Login:     j.Login,
+			Fresh:     j.Login != nil && j.AuthenticatedAfter != nil && j.Login.AuthTime.Before(*j.AuthenticatedAfter),
+			ACR:       j.ACRRequired,
+			Client:    j.webClient(),
+			Hidden:    j.hidden(),
+			LoginHint: j.request.LoginHint,
+		})
+		return
+	}
+	if j.agreedBefore() {
+		s.approve(w, r, c, uri, j.loginHash, nil)
+		return
+	}
+	if quiet {
+		s.giveUp(w, r, j, fapi.Refuse(fapi.ConsentRequired, "The customer must be asked."))
+		return
+	}
+	s.askConsent(w, r, j, "")
+}
+
+// askConsent shows who asks for what until when, and the customer's accounts to pick from (D3).
+func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, problem string) {
+	asked := consent.Asked{
+		Client: *j.webClient(), Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
+	}
+	page, err := s.consents.Describe(asked)
+	if err != nil {
+		s.giveUp(w, r, j, err)
+		return
+	}
+	profile, err := j.Customer.Profile()
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	page.Action, page.Hidden = decisionPath, j.hidden()
+	if asked.NeedsAccounts() {
+		page.Hidden = append(page.Hidden, web.Field{Name: "accounts", Value: "pick"})
+	}
+	page.Customer = profile.Name
+	if page.Customer == "" {
+		page.Customer = profile.Username
+	}
+	page.SwitchURL = "/login?" + url.Values{"client_id": {j.client.ID}, "request_uri": {j.uri}}.Encode()
+	page.ManageURL = consent.CustomerPath
+	page.Problem = problem
+	status := http.StatusOK
+	if problem != "" {
+		status = http.StatusUnprocessableEntity
+	}
+	s.rendered(s.pages.Consent(w, status, page))
+}
+
+// askForAccounts shows the page again to a customer who agreed but picked no account.
+func (s *Server) askForAccounts(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string) {
+	j, err := s.look(r, c, uri)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	s.askConsent(w, r, j, s.pages.Text("problem.accounts"))
+}
+
+// look opens the journey.
+func (s *Server) look(r *http.Request, c *fapi.Client, uri string) (*journey, error) {
+	hash := requestURIHash(uri)
+	if hash == nil {
+		return nil, errRequestURI
+	}
+	j := &journey{client: c, uri: uri, loginHash: s.authn.LoginHash(r)}
+	var err error
+	if j.Journey, err = s.db.Open(r.Context(), hash, c.ID, j.loginHash); err != nil {
+		if errors.Is(err, storage.ErrNotFound) {
+			err = errRequestURI
+		}
+		return nil, err
+	}
+	return j, json.Unmarshal(j.Request, &j.request)
+}
+
+// isHinted tells whether the visitor is the one whom the client's id_token_hint names.
+func (s *Server) isHinted(j *journey) bool {
+	if j.request.IDTokenHint == "" || j.Login == nil {
+		return true
+	}
+	payload, err := s.keys.Verify(j.request.IDTokenHint, keys.TypeIDToken)
+	if err != nil {
+		return false
+	}
+	var hint struct {
+		Subject string `json:"sub"`
+	}
+	return json.Unmarshal(payload, &hint) == nil && hint.Subject == j.Login.CustomerID.String()
+}
+
+// agreedBefore tells whether the customer has granted all this before, and the profile lets it be remembered.
+func (j *journey) agreedBefore() bool {
+	if !j.client.Rules().RememberConsent || j.ConsentID != "" || len(j.request.AuthorizationDetails) > 0 || slices.Contains(j.request.Prompt, "consent") {
+		return false
+	}
+	for _, scope := range j.Scopes {
+		if !slices.Contains(j.Agreed, scope) {
+			return false
+		}
+	}
+	return len(j.Scopes) > 0
+}
+
+func (j *journey) webClient() *web.Client {
+	return &web.Client{Name: nameOf(j.client), URL: j.client.URI, RedirectURI: j.request.RedirectURI}
+}
+
+func (j *journey) hidden() []web.Field {
+	return []web.Field{{Name: "client_id", Value: j.client.ID}, {Name: "request_uri", Value: j.uri}}
+}
+
+// decide answers POST /authorize/decision: the customer pressed a button.
+func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
+	form, err := readForm(w, r)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	accounts := form["account"]
+	delete(form, "account") // the only field that repeats
+	if err := fapi.CheckParameters(form); err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	c, uri := s.clients.find(form.Get("client_id")), form.Get("request_uri")
+	loginHash := s.authn.LoginHash(r)
+	if c == nil || requestURIHash(uri) == nil {
+		s.errorPage(w, r, errRequestURI)
+		return
+	}
+	switch {
+	case loginHash == nil:
+		http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+	case form.Get("decision") == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
+		s.askForAccounts(w, r, c.Client, uri)
+	case form.Get("decision") == "approve":
+		s.approve(w, r, c.Client, uri, loginHash, accounts)
+	case form.Get("decision") == "deny":
+		s.deny(w, r, c.Client, uri, loginHash)
+	default:
+		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The page was sent without a decision."))
+	}
+}
+
+// approve records the yes and sends the code (RFC 6749 §4.1.2). One round trip.
+func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte, accounts []string) {
+	code := randomToken()
+	a, err := s.db.Approve(r.Context(), storage.Approval{
+		RequestURIHash: requestURIHash(uri), ClientID: c.ID, LoginHash: loginHash, AccountIDs: accounts,
+		CodeHash: engine.CodeHash(code), CodeLifetime: c.Rules().CodeLifetime,
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	var q fapi.AuthorizationRequest
+	if err == nil {
+		err = json.Unmarshal(a.Request, &q)
+	}
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	params, err := s.engine.Authorize(r.Context(), c, &q, a, code)
+	if err != nil {
+		s.redirectError(w, r, redirectOf(&q), err)
+		return
+	}
+	s.respond(w, r, redirectOf(&q), params)
+}
+
+// deny records the no (RFC 6749 §4.1.2.1).
+func (s *Server) deny(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte) {
+	a, err := s.db.Deny(r.Context(), requestURIHash(uri), c.ID, loginHash)
+	if errors.Is(err, storage.ErrNotFound) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	s.sendRefusal(w, r, a, err, fapi.Refuse(fapi.AccessDenied, "The customer refused."))
+}
+
+// undecided is for a decision that the store did not take, because something changed since the page was shown. What is
+// wrong shows at the next look; if nothing is, the accounts were not the customer's.
+func (s *Server) undecided(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string) {
+	http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+}
+
+// giveUp ends a journey that cannot be decided and tells the client why.
+func (s *Server) giveUp(w http.ResponseWriter, r *http.Request, j *journey, why error) {
+	a, err := s.db.Abandon(r.Context(), j.RequestURIHash, j.client.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = errRequestURI
+	}
+	s.sendRefusal(w, r, a, err, why)
+}
+
+func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, a *storage.Authorization, err, why error) {
+	var q fapi.AuthorizationRequest
+	if err == nil {
+		err = json.Unmarshal(a.Request, &q)
+	}
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	s.redirectError(w, r, redirectOf(&q), why)
+}
+
+func redirectOf(q *fapi.AuthorizationRequest) *fapi.Redirect {
+	return &fapi.Redirect{URI: q.RedirectURI, ResponseType: q.ResponseType, ResponseMode: q.ResponseMode, State: q.State}
+}
+
+// redirectError sends a refusal to the client (RFC 6749 §4.1.2.1). That there is a Redirect says that its URI was
+// checked.
+func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, to *fapi.Redirect, err error) {
+	refused := fapi.AsError(err)
+	s.logRefusal(r, nil, refused)
+	params := url.Values{"error": {string(refused.Code)}, "error_description": {refused.Description}, "iss": {s.Issuer}}
+	if to.State != "" {
+		params.Set("state", to.State)
+	}
+	s.respond(w, r, to, params)
+}
+
+// respond sends an authorization response in its response mode. The browser comes from a page where the customer may
+// have typed a password: 303 makes it forget the form (RFC 9700 §4.12).
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, to *fapi.Redirect, params url.Values) {
+	if to.ResponseMode == "form_post" {
+		fields := make([]web.Field, 0, len(params))
+		for name, values := range params {
+			fields = append(fields, web.Field{Name: name, Value: values[0]})
+		}
+		slices.SortFunc(fields, func(a, b web.Field) int { return strings.Compare(a.Name, b.Name) })
+		s.rendered(s.pages.FormPost(w, web.FormPost{Action: to.URI, Params: fields}))
+		return
+	}
+	separator := "?"
+	if strings.Contains(to.URI, "?") {
+		separator = "&"
+	}
+	noStore(w.Header())
+	w.Header().Set("Location", to.URI+separator+params.Encode())
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// errorPage tells the person what the client cannot be told.
+func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
+	refused := fapi.AsError(err)
+	s.logRefusal(r, nil, refused)
+	title := "This link cannot be used"
+	if refused.Status >= http.StatusInternalServerError {
+		title = "Something went wrong"
+	}
+	s.rendered(s.pages.Error(w, refused.Status, web.Error{Title: title, Text: refused.Description, Code: string(refused.Code)}))
+}
+
+func (s *Server) rendered(err error) {
+	if err != nil {
+		s.log.Error("page not rendered", zap.Error(err))
+	}
+}

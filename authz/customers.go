@@ -1,0 +1,98 @@
+package authz
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/countersign/countersign/consent"
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+	"github.com/countersign/countersign/web"
+)
+
+// What packages authn and consent need to know from here.
+
+// consentOptions ties the consent API and pages to this server's tokens, logins and clients.
+func (s *Server) consentOptions() consent.Options {
+	return consent.Options{
+		DB:            s.db,
+		BaseURL:       s.Issuer,
+		Authenticate:  s.consentCaller,
+		Challenge:     s.challenge,
+		Pages:         s.pages,
+		Visitor:       s.visitor,
+		ClientName:    s.clientName,
+		SignOutAction: "/sign-out",
+		Zone:          s.Zone,
+		Now:           s.now,
+		Failed: func(r *http.Request, cause error) {
+			s.log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(cause))
+		},
+	}
+}
+
+// consentCaller is how the consent API learns who calls. It is part of the bank's API: a token for another resource
+// server does not do.
+func (s *Server) consentCaller(r *http.Request) (consent.Caller, error) {
+	a, err := s.authenticateToken(r, "")
+	if err != nil {
+		return consent.Caller{}, err
+	}
+	if !slices.Contains(a.token.Audience, s.Resource) {
+		return consent.Caller{}, errBadToken
+	}
+	caller := consent.Caller{ClientID: a.token.ClientID, Scopes: a.token.Scopes()}
+	if a.live != nil {
+		caller.CustomerID = a.live.CustomerID.String()
+	}
+	return caller, nil
+}
+
+// visitor tells who is logged in.
+func (s *Server) visitor(r *http.Request) (*storage.Customer, *storage.Login, error) {
+	hash := s.authn.LoginHash(r)
+	if hash == nil {
+		return nil, nil, storage.ErrNotFound
+	}
+	v, err := s.db.FindLogin(r.Context(), hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !s.authn.Satisfies(&v.Login, nil, "") {
+		return nil, nil, fapi.LoginRequired
+	}
+	return &v.Customer, &v.Login, nil
+}
+
+// clientName is the name by which customers know a client.
+func (s *Server) clientName(clientID string) string {
+	if c := s.clients.find(clientID); c != nil {
+		return nameOf(c.Client)
+	}
+	return clientID
+}
+
+func nameOf(c *fapi.Client) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.ID
+}
+
+// pageClient is the client of a journey as a page shows it that has not looked at the journey. Of the redirect URIs only
+// one that is not https matters to the page.
+func (s *Server) pageClient(_ context.Context, clientID, _ string) *web.Client {
+	c := s.clients.find(clientID)
+	if c == nil {
+		return nil
+	}
+	page := &web.Client{Name: nameOf(c.Client), URL: c.URI}
+	if i := slices.IndexFunc(c.RedirectURIs, func(uri string) bool { return !strings.HasPrefix(uri, "https:") }); i >= 0 {
+		page.RedirectURI = c.RedirectURIs[i]
+	}
+	return page
+}

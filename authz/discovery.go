@@ -1,0 +1,109 @@
+package authz
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/fapi"
+)
+
+// discovery makes the metadata document (RFC 8414 §2, OpenID Connect Discovery §3), which both well-known addresses
+// serve. What one profile allows is listed; what each client may use of it, its profile says.
+func (s *Server) discovery() ([]byte, error) {
+	profiles := fapi.ProfileNames()
+	var authMethods, responseTypes, responseModes []string
+	for _, name := range profiles {
+		p := fapi.FindProfile(name)
+		for _, m := range p.ClientAuth {
+			authMethods = add(authMethods, string(m))
+		}
+		for _, t := range p.ResponseTypes {
+			responseTypes = add(responseTypes, t)
+		}
+		for _, m := range p.ResponseModes {
+			responseModes = add(responseModes, m)
+		}
+	}
+	signing := make([]string, 0, 4)
+	for _, alg := range s.keys.Algorithms() {
+		signing = append(signing, string(alg))
+	}
+	assertions := []string{"ES256", "PS256", "EdDSA", "RS256"}
+	details := make([]string, 0, len(s.DetailTypes))
+	for name := range s.DetailTypes {
+		details = append(details, name)
+	}
+	slices.Sort(details)
+
+	document := map[string]any{
+		"issuer":                                                   s.Issuer,
+		"authorization_endpoint":                                   s.Issuer + authorizePath,
+		"jwks_uri":                                                 s.Issuer + jwksPath,
+		"scopes_supported":                                         s.Scopes,
+		"response_types_supported":                                 responseTypes,
+		"response_modes_supported":                                 responseModes,
+		"grant_types_supported":                                    []string{fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials},
+		"subject_types_supported":                                  []string{"public"},
+		"id_token_signing_alg_values_supported":                    signing,
+		"token_endpoint_auth_methods_supported":                    authMethods,
+		"token_endpoint_auth_signing_alg_values_supported":         assertions,
+		"introspection_endpoint_auth_methods_supported":            authMethods,
+		"introspection_endpoint_auth_signing_alg_values_supported": assertions,
+		"revocation_endpoint_auth_methods_supported":               authMethods,
+		"revocation_endpoint_auth_signing_alg_values_supported":    assertions,
+		"code_challenge_methods_supported":                         []string{"S256"},
+		"dpop_signing_alg_values_supported":                        names(dpopAlgorithms),
+		"tls_client_certificate_bound_access_tokens":               true,
+		"authorization_response_iss_parameter_supported":           true,
+		"authorization_details_types_supported":                    details,
+		"acr_values_supported":                                     []string{authn.SCA, authn.CA},
+		"claims_parameter_supported":                               true,
+		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "at_hash", "openbanking_intent_id",
+			"name", "given_name", "family_name", "preferred_username", "email", "phone_number"},
+		"request_parameter_supported":     false,
+		"request_uri_parameter_supported": false,
+		"prompt_values_supported":         []string{"none", "login", "consent", "select_account"},
+		"ui_locales_supported":            []string{"en"},
+	}
+	aliases := map[string]string{}
+	for _, e := range backChannelRoutes {
+		document[e.metadata] = s.Issuer + e.path
+		aliases[e.metadata] = s.MTLSBase + e.path
+	}
+	document["mtls_endpoint_aliases"] = aliases // RFC 8705 §5
+	return json.MarshalIndent(document, "", "  ")
+}
+
+func add(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+func names[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, x := range list {
+		out[i] = string(x)
+	}
+	return out
+}
+
+// serveDocument serves a public JSON document.
+func (s *Server) serveDocument(document func() []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body := document()
+		h := w.Header()
+		h["Content-Type"] = jsonValue
+		h["X-Content-Type-Options"] = noSniffValue
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("Access-Control-Allow-Origin", "*") // browser apps read it; it holds nothing private
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+		if r.Method != http.MethodHead {
+			w.Write(body)
+		}
+	}
+}

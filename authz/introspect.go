@@ -1,0 +1,77 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/countersign/countersign/authz/engine"
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+)
+
+// introspection is the answer about a token that is good (RFC 7662 §2.2).
+type introspection struct {
+	Active    bool   `json:"active"`
+	TokenType string `json:"token_type"` // Bearer or DPoP
+	*engine.AccessToken
+}
+
+var inactive = jsonResponse{http.StatusOK, struct {
+	Active bool `json:"active"`
+}{false}}
+
+// introspectToken answers POST /introspect (RFC 7662 §2). Only tokens that are meant for the calling resource server are
+// active; of all others, good or not, it learns nothing.
+func (s *Server) introspectToken(ctx context.Context, r *Request) (Response, error) {
+	presented := r.Form.Get("token")
+	if presented == "" {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "token is missing.")
+	}
+	t, ok := s.engine.OpenAccessToken(presented, s.now())
+	if !ok || !slices.ContainsFunc(t.Audience, func(aud string) bool { return slices.Contains(r.Client.ResourceIdentifiers, aud) }) {
+		return inactive, nil
+	}
+	principal, err := s.principal(ctx, r.Uses(), t)
+	if errors.Is(err, storage.ErrNotFound) {
+		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := introspection{Active: true, TokenType: "Bearer", AccessToken: t}
+	if t.Confirmation != nil && t.Confirmation.JKT != "" {
+		out.TokenType = "DPoP"
+	}
+	t.Principal, t.AuthorizationID = principal, ""
+	return jsonResponse{http.StatusOK, out}, nil
+}
+
+// principal looks whether a token that opened is still good, and for whom it speaks. It returns storage.ErrNotFound when
+// it is not. One round trip.
+func (s *Server) principal(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*engine.Principal, error) {
+	live, err := s.live(ctx, uses, t)
+	if err != nil {
+		return nil, err
+	}
+	if live == nil {
+		return &engine.Principal{Roles: s.clients.find(t.ClientID).Roles}, nil
+	}
+	return engine.PrincipalOf(live)
+}
+
+// live returns the authorization of a token that is still good, nil for one of client credentials.
+func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*storage.Live, error) {
+	if s.clients.find(t.ClientID) == nil { // disabled since
+		return nil, errors.Join(storage.ErrNotFound, s.db.Use(ctx, uses...))
+	}
+	if t.AuthorizationID != "" {
+		return s.db.LoadLive(ctx, uses, t.ID(), t.ClientID, t.JTI)
+	}
+	revoked, err := s.db.TokenRevoked(ctx, uses, t.JTI)
+	if err == nil && revoked {
+		err = storage.ErrNotFound
+	}
+	return nil, err
+}

@@ -1,0 +1,74 @@
+package authz
+
+import (
+	"crypto/x509"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+)
+
+// Request is a call of a back-channel endpoint. The pipeline fills it: what an endpoint finds here was checked.
+type Request struct {
+	HTTP         *http.Request
+	Form         url.Values // the body; client authentication included
+	Client       *fapi.Client
+	Certificates []*x509.Certificate // the client's, leaf first; nil when it sent none
+	Proof        *fapi.DPoPProof     // nil when it sent none
+	Confirmation fapi.Confirmation   // what tokens get bound to
+
+	endpoint   *route
+	registered *registeredClient
+	uses       []storage.Use
+	handedOver bool
+}
+
+// Uses returns the identifiers that the request uses up. Whoever takes them hands them to the store, in the statement
+// that the request is about; what nobody took is used up before the answer is written.
+func (r *Request) Uses() []storage.Use {
+	r.handedOver = true
+	return r.uses
+}
+
+func (r *Request) use(u fapi.Use) {
+	r.uses = append(r.uses, storage.Use{Hash: u.Hash, ExpiresAt: u.ExpiresAt})
+}
+
+// maxBody is more than any request needs: a chain of certificates in a client assertion, and authorization_details.
+const maxBody = 64 << 10
+
+// readForm reads a form-encoded body (RFC 6749 §3.2). A query string is no place for what is sent here.
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "The body must be application/x-www-form-urlencoded.").WithStatus(http.StatusUnsupportedMediaType)
+	}
+	if r.URL.RawQuery != "" {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "The parameters belong into the body.")
+	}
+	if r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return nil, errTooLarge.Because(err)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "The body is not form-encoded.").Because(err)
+	}
+	return form, nil
+}
+
+var errTooLarge = fapi.Refuse(fapi.InvalidRequest, "The request is too large.").WithStatus(http.StatusRequestEntityTooLarge)
+
+// certificates returns the chain that the client proved in the TLS handshake.
+func certificates(r *http.Request) []*x509.Certificate {
+	if r.TLS == nil {
+		return nil
+	}
+	return r.TLS.PeerCertificates
+}

@@ -1,0 +1,111 @@
+package authz
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gorilla/mux"
+
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/web"
+)
+
+// Paths of the endpoints. Below the issuer; those of the back channel below mtls_endpoint_aliases too.
+const (
+	authorizePath  = "/authorize"
+	decisionPath   = "/authorize/decision"
+	parPath        = "/par"
+	tokenPath      = "/token"
+	introspectPath = "/introspect"
+	revokePath     = "/revoke"
+	userInfoPath   = "/userinfo"
+	jwksPath       = "/jwks"
+)
+
+// route is an endpoint that clients call.
+type route struct {
+	path     string
+	metadata string // its member of the metadata (RFC 8414 §2)
+	source   string
+	endpoint endpoints // its column in the pipeline; 0 for a protected resource, which judges the caller by a token
+	answer   func(*Server, context.Context, *Request) (Response, error)
+	serve    func(*Server, http.ResponseWriter, *http.Request)
+	methods  []string
+}
+
+// backChannelRoutes are served on both listeners.
+var backChannelRoutes = []*route{
+	{path: parPath, metadata: "pushed_authorization_request_endpoint", source: "RFC 9126 §2", endpoint: par, answer: (*Server).pushAuthorization, methods: post},
+	{path: tokenPath, metadata: "token_endpoint", source: "RFC 6749 §3.2", endpoint: token, answer: (*Server).issueTokens, methods: post},
+	{path: introspectPath, metadata: "introspection_endpoint", source: "RFC 7662 §2", endpoint: introspect, answer: (*Server).introspectToken, methods: post},
+	{path: revokePath, metadata: "revocation_endpoint", source: "RFC 7009 §2", endpoint: revoke, answer: (*Server).revokeToken, methods: post},
+	{path: userInfoPath, metadata: "userinfo_endpoint", source: "OpenID Connect Core §5.3", serve: (*Server).userInfo, methods: getOrPost},
+}
+
+var (
+	post      = []string{http.MethodPost}
+	get       = []string{http.MethodGet, http.MethodHead}
+	getOrPost = []string{http.MethodGet, http.MethodPost}
+)
+
+// Public is the listener for browsers and for clients without a certificate.
+func (s *Server) Public() http.Handler {
+	r := s.router()
+	s.handle(r, authorizePath, getOrPost, s.authorize)
+	pages := mux.NewRouter()
+	s.handle(pages, decisionPath, post, s.decide)
+	s.authn.Mount(pages)
+	s.consents.MountPages(pages)
+	pages.NotFoundHandler = http.HandlerFunc(s.notFound)
+	pages.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
+	r.PathPrefix("/static/").Handler(s.pages.Static())
+	r.NotFoundHandler = s.pages.Protect(pages)
+	return r
+}
+
+// MutualTLS is the listener that asks for client certificates. No page is served there, so no browser is asked for one.
+func (s *Server) MutualTLS() http.Handler {
+	r := s.router()
+	r.NotFoundHandler = http.NotFoundHandler()
+	return r
+}
+
+func (s *Server) router() *mux.Router {
+	r := mux.NewRouter()
+	for _, e := range backChannelRoutes {
+		serve := func(w http.ResponseWriter, r *http.Request) { e.serve(s, w, r) }
+		if e.answer != nil {
+			serve = s.backChannel(e)
+		}
+		s.handle(r, e.path, e.methods, serve)
+	}
+	s.handle(r, "/.well-known/openid-configuration", get, s.serveDocument(func() []byte { return s.metadata }))
+	s.handle(r, "/.well-known/oauth-authorization-server", get, s.serveDocument(func() []byte { return s.metadata }))
+	s.handle(r, jwksPath, get, s.serveDocument(s.keys.JWKS))
+	s.handle(r, "/livez", get, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s.handle(r, "/readyz", get, s.Ready)
+	s.consents.MountAPI(r)
+	r.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
+	return r
+}
+
+// handle registers a path for its methods; any other method is told which ones there are (RFC 9110 §15.5.6).
+func (s *Server) handle(r *mux.Router, path string, methods []string, f http.HandlerFunc) {
+	r.Path(path).Methods(methods...).HandlerFunc(f)
+	r.Path(path).HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		for _, m := range methods {
+			w.Header().Add("Allow", m)
+		}
+		s.methodNotAllowed(w, req)
+	})
+}
+
+func (s *Server) methodNotAllowed(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusMethodNotAllowed, errorBody{fapi.InvalidRequest, "The endpoint has no such method."})
+}
+
+func (s *Server) notFound(w http.ResponseWriter, _ *http.Request) {
+	s.rendered(s.pages.Error(w, http.StatusNotFound, web.Error{
+		Title: "There is no such page", Text: "The address may be mistyped.", Code: "not_found",
+	}))
+}

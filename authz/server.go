@@ -1,0 +1,139 @@
+package authz
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/authz/engine"
+	"github.com/countersign/countersign/authz/keys"
+	"github.com/countersign/countersign/consent"
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+	"github.com/countersign/countersign/web"
+)
+
+// Config is what an institution decides about its server.
+type Config struct {
+	Issuer      string                     // https URL of the public listener, without a trailing slash
+	MTLSBase    string                     // https URL of the listener that asks for client certificates
+	Resource    string                     // audience of tokens for which no other resource server was named (RFC 8707)
+	ClientCAs   *x509.CertPool             // issuers of certificates for tls_client_auth
+	DPoPNonces  bool                       // demand a nonce of ours in DPoP proofs (RFC 9449 §8)
+	Scopes      []string                   // shown in the metadata
+	DetailTypes map[string]fapi.DetailType // types of authorization_details
+	RequireSCA  bool                       // granting access to accounts needs strong customer authentication (PSD2)
+	Authn       authn.Config               // how customers log in
+	Zone        *time.Location             // in which customers read dates; nil: UTC
+}
+
+// Server answers the protocol endpoints. It is safe for concurrent use.
+type Server struct {
+	Config
+	db       *storage.DB
+	keys     *keys.Set
+	engine   *engine.Engine
+	pages    *web.Pages
+	authn    *authn.Authn
+	consents *consent.Consents
+	log      *zap.Logger
+	clients  clientCache
+	nonces   *fapi.Nonces
+	metadata []byte
+	now      func() time.Time
+}
+
+// Parts are what a server is made of.
+type Parts struct {
+	DB    *storage.DB
+	Keys  *keys.Set
+	Pages *web.Pages
+	Log   *zap.Logger
+}
+
+// New makes a Server and loads its clients.
+func New(ctx context.Context, c Config, p Parts) (*Server, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
+		engine: engine.New(c.Issuer, c.Resource, p.DB, p.Keys),
+		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")),
+	}
+	c.Authn.Client = s.pageClient
+	s.authn = authn.New(p.DB, p.Pages, p.Log, c.Authn)
+	var err error
+	if s.consents, err = consent.New(s.consentOptions()); err != nil {
+		return nil, err
+	}
+	if s.metadata, err = s.discovery(); err != nil {
+		return nil, err
+	}
+	return s, s.clients.load(ctx, s.db, s.log)
+}
+
+func (c *Config) check() error {
+	var wrong []error
+	for name, value := range map[string]string{"issuer": c.Issuer, "mtls_base": c.MTLSBase} {
+		u, err := url.Parse(value)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(value, "/") {
+			wrong = append(wrong, fmt.Errorf("%s %q: must be an https URL without query, fragment and trailing slash", name, value))
+		}
+	}
+	if u, err := url.Parse(c.Resource); err != nil || !u.IsAbs() || u.Fragment != "" {
+		wrong = append(wrong, fmt.Errorf("resource %q: must be an absolute URI (RFC 8707 §2)", c.Resource))
+	}
+	if err := c.Authn.Validate(); err != nil {
+		wrong = append(wrong, err)
+	}
+	return errors.Join(wrong...)
+}
+
+// Run keeps caches true and rotates keys until ctx ends.
+func (s *Server) Run(ctx context.Context) {
+	go s.db.PurgeEvery(ctx, time.Minute, func(err error) { s.log.Error("purge failed", zap.Error(err)) })
+	go s.rotateKeys(ctx)
+	s.db.Watch(ctx, func(table string) {
+		var err error
+		if table == "" || table == "clients" {
+			err = s.clients.load(ctx, s.db, s.log)
+		}
+		if table == "" || table == "signing_keys" {
+			err = errors.Join(err, s.keys.Load(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("reload failed", zap.String("table", table), zap.Error(err))
+		}
+	})
+}
+
+func (s *Server) rotateKeys(ctx context.Context) {
+	for {
+		if err := s.keys.RotateDue(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.log.Error("key rotation failed", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Hour):
+		}
+	}
+}
+
+// Ready tells whether the server can answer requests.
+func (s *Server) Ready(w http.ResponseWriter, r *http.Request) {
+	if err := s.db.Ping(r.Context()); err != nil {
+		http.Error(w, "database unreachable", http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}

@@ -1,0 +1,22 @@
+// Package fapi holds the rules of OAuth 2.0, OpenID Connect and FAPI that can be stated without a database, a clock of
+// its own or a network: what a client registers, what its security profile demands, how it authenticates, what a proof
+// of possession proves.
+//
+//	bytes, metadata, a time  →  fapi  →  a verdict: a typed value, or an [Error] with the standard's own code
+//
+// A file is named for what the standard calls the thing:
+//
+//	error.go        error codes, RFC 6749 §5.2 and the registry
+//	profile.go      what each security profile demands: one table
+//	client.go       client metadata, RFC 7591
+//	assertion.go    client authentication by private_key_jwt, RFC 7523
+//	certificate.go  client authentication by mutual TLS, RFC 8705 §2
+//	binding.go      sender-constrained tokens: x5t#S256 (RFC 8705 §3) and jkt (RFC 9449 §6)
+//	dpop.go         proofs of possession and their nonces, RFC 9449
+//	jwks.go         key sets of clients, RFC 7517
+//	pkce.go         code challenges, RFC 7636
+//	rar.go          authorization_details, RFC 9396
+//	request.go      what an authorization request must hold
+//
+// What needs storage (a jti used once), serves HTTP or asks a person does not belong here. Every parser here is fuzzed.
+package fapi

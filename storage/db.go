@@ -1,0 +1,159 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+var (
+	ErrNotFound    = errors.New("storage: not found")
+	ErrAlreadyUsed = errors.New("storage: already used")
+	ErrConflict    = errors.New("storage: in conflict with what is stored")
+)
+
+// Options of a DB.
+type Options struct {
+	DSN       string          // a pgx connection string
+	MasterKey []byte          // 32 bytes: the key-encryption key
+	MaxConns  int32           // 0: pgx's default
+	Tracer    pgx.QueryTracer // told of every statement; may be nil
+}
+
+// DB is the store of one server. It is safe for concurrent use.
+type DB struct {
+	pool            *pgxpool.Pool
+	keys            atomic.Pointer[Keyring]
+	masterKey       []byte
+	rememberedSince atomic.Int64 // Unix nanoseconds, see replay.go
+}
+
+// Open connects, and makes the first data key in a database that has none. The schema must be there (package migrations).
+func Open(ctx context.Context, o Options) (*DB, error) {
+	config, err := pgxpool.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("storage: connection string: %w", err)
+	}
+	db := &DB{masterKey: o.MasterKey}
+	config.ConnConfig.Tracer = o.Tracer
+	if o.MaxConns > 0 {
+		config.MaxConns = o.MaxConns
+	}
+	config.AfterConnect = db.learnReplayMemory
+	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	if err := db.loadDataKeys(ctx); err != nil {
+		db.pool.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// Close waits for running statements and disconnects.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping tells whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+
+// Keys returns the data keys.
+func (db *DB) Keys() *Keyring { return db.keys.Load() }
+
+// NewID makes a row's id: a UUIDv7, so that new rows lie together in the index.
+func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
+
+// Watch calls changed with a table's name whenever another replica, a command or this one changed it ("clients",
+// "signing_keys", "data_keys"), and with "" after a time in which changes may have been missed. It returns when ctx ends.
+func (db *DB) Watch(ctx context.Context, changed func(table string)) {
+	for ctx.Err() == nil {
+		if err := db.listen(ctx, changed); err != nil && ctx.Err() == nil {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// missedAfter is how long a change may stay unnoticed on a connection that has silently died, or on a database engine
+// without LISTEN.
+const missedAfter = 30 * time.Second
+
+func (db *DB) listen(ctx context.Context, changed func(string)) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	raw := conn.Hijack() // a listening connection never serves requests again
+	defer raw.Close(context.WithoutCancel(ctx))
+	if _, err := raw.Exec(ctx, "LISTEN countersign_changes"); err != nil {
+		return err
+	}
+	for {
+		changed("")
+		for {
+			wait, cancel := context.WithTimeout(ctx, missedAfter)
+			n, err := raw.WaitForNotification(wait)
+			cancel()
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, context.DeadlineExceeded) {
+				if err := raw.Ping(ctx); err != nil {
+					return err
+				}
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if n.Payload == "data_keys" {
+				if err := db.loadDataKeys(ctx); err != nil {
+					return err
+				}
+			}
+			changed(n.Payload)
+		}
+	}
+}
+
+// once runs a statement that returns at most one row, in one round trip with the identifiers that the request uses up.
+// They are one transaction: when one of them was used before, nothing happens and ErrAlreadyUsed is returned.
+func (db *DB) once(ctx context.Context, uses []Use, scan func(pgx.Row) error, sql string, args ...any) error {
+	if len(uses) == 0 {
+		return notFound(scan(db.pool.QueryRow(ctx, sql, args...)))
+	}
+	batch := &pgx.Batch{}
+	queueUses(batch, uses)
+	batch.Queue(sql, args...)
+	results := db.pool.SendBatch(ctx, batch)
+	defer results.Close()
+	for range uses {
+		if _, err := results.Exec(); err != nil {
+			return replayed(err)
+		}
+	}
+	if err := scan(results.QueryRow()); err != nil {
+		return notFound(err)
+	}
+	return results.Close()
+}
+
+func notFound(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+func isUniqueViolation(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
+}

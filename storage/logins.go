@@ -1,0 +1,194 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Login is a customer's browser session.
+type Login struct {
+	CustomerID uuid.UUID
+	AuthTime   time.Time
+	ACR        string // "" while the second factor is due
+	AMR        []string
+	ExpiresAt  time.Time
+}
+
+const (
+	// Whoever is locked or disabled does not get in, however right the password was: the row is looked at in the statement
+	// that lets in, after every attempt that was counted before. Only a complete login forgets the failures; otherwise a
+	// right password would allow another round of guesses at the second factor.
+	beginLoginSQL = `
+WITH customer AS (
+    UPDATE customers SET
+        failed_attempts = CASE WHEN $3 = '' THEN failed_attempts ELSE 0 END,
+        locked_until = CASE WHEN $3 = '' THEN locked_until END,
+        password_hash = CASE WHEN password_hash = $6 THEN $7 ELSE password_hash END
+    WHERE id = $2 AND disabled_at IS NULL AND (locked_until IS NULL OR locked_until <= now())
+    RETURNING id
+)
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at)
+SELECT $1, id, now(), nullif($3, ''), $4, now() + $5 FROM customer
+RETURNING auth_time, expires_at`
+
+	findLoginSQL = `
+SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, coalesce(c.locked_until > now(), false),
+    c.tenant, c.fineract_client_id, c.roles, c.profile
+FROM logins l JOIN customers c ON c.id = l.customer_id
+WHERE l.hash = $1 AND l.expires_at > now() AND c.disabled_at IS NULL`
+
+	loginFactorsSQL = `
+SELECT ` + factorColumns + `
+FROM second_factors f JOIN logins l ON l.customer_id = f.customer_id WHERE l.hash = $1 ORDER BY f.kind`
+
+	// The factor first: a code is used up whatever comes of it, and one that was used before changes nothing.
+	completeLoginSQL = `, customer AS (
+    UPDATE customers c SET failed_attempts = 0, locked_until = NULL
+    FROM factor
+    WHERE c.id = factor.customer_id AND c.disabled_at IS NULL AND (c.locked_until IS NULL OR c.locked_until <= now())
+    RETURNING c.id, factor.auth_time
+)
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at)
+SELECT $2, id, auth_time, $5, $6, now() + $7 FROM customer
+RETURNING customer_id, auth_time, expires_at`
+
+	advanceFactorSQL = `
+WITH login AS (
+    SELECT customer_id, auth_time FROM logins WHERE hash = $1 AND expires_at > now()
+), factor AS (
+    UPDATE second_factors f SET last_step = $4
+    FROM login
+    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NOT NULL AND f.last_step < $4
+    RETURNING f.customer_id, login.auth_time
+)`
+
+	// The secret is compared, so that it is the one whose code was checked.
+	confirmFactorSQL = `
+WITH login AS (
+    SELECT customer_id, auth_time FROM logins WHERE hash = $1 AND expires_at > now()
+), factor AS (
+    UPDATE second_factors f SET confirmed_at = now(), last_step = $4, secret = $8
+    FROM login
+    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL AND f.secret = $9
+    RETURNING f.customer_id, login.auth_time
+)`
+
+	endLoginSQL     = `DELETE FROM logins WHERE hash = $1`
+	replaceLoginSQL = `DELETE FROM logins WHERE hash = $1 AND EXISTS (SELECT 1 FROM logins n WHERE n.hash = $2)`
+	endLoginsSQL    = `DELETE FROM logins WHERE customer_id = $1`
+)
+
+// NewLogin is what a step of authentication leads to. Every step makes a new login, with a new cookie: one that somebody
+// knew or planted before the step is worth nothing after it.
+type NewLogin struct {
+	Hash     []byte // SHA-256 of the new cookie
+	Replaces []byte // hash of the login before, which ends; nil for none
+	ACR      string // "" while the second factor is due
+	AMR      []string
+	Lifetime time.Duration
+}
+
+// NewPasswordHash replaces a hash that was made with outdated parameters.
+type NewPasswordHash struct{ Old, New string }
+
+// BeginLogin makes the login of a customer whose password was right. It returns ErrNotFound, and changes nothing, if the
+// customer is locked or disabled.
+func (db *DB) BeginLogin(ctx context.Context, customer uuid.UUID, n NewLogin, upgrade *NewPasswordHash) (*Login, error) {
+	if upgrade == nil {
+		upgrade = &NewPasswordHash{}
+	}
+	l := &Login{CustomerID: customer, ACR: n.ACR, AMR: n.AMR}
+	batch := &pgx.Batch{}
+	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New)
+	return l, db.replaceLogin(ctx, batch, n, &l.AuthTime, &l.ExpiresAt)
+}
+
+// CompleteLogin makes the login of a customer who has shown a second factor too: a confirmed one, or one that is
+// confirmed thereby. step is the time step of its code. AuthTime stays that of the password: the login is as fresh as
+// its older half. It returns ErrNotFound if the login it replaces has ended, that step or a later one was used before,
+// the factor has changed, or the customer is locked or disabled.
+func (db *DB) CompleteLogin(ctx context.Context, f *SecondFactor, step int64, n NewLogin) (*Login, error) {
+	args := []any{n.Replaces, n.Hash, [16]byte(f.ID), step, n.ACR, n.AMR, n.Lifetime}
+	sql := advanceFactorSQL
+	if !f.Confirmed {
+		sql = confirmFactorSQL
+		args = append(args, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret), f.sealed)
+	}
+	l := &Login{ACR: n.ACR, AMR: n.AMR}
+	batch := &pgx.Batch{}
+	batch.Queue(sql+completeLoginSQL, args...)
+	return l, db.replaceLogin(ctx, batch, n, (*[16]byte)(&l.CustomerID), &l.AuthTime, &l.ExpiresAt)
+}
+
+func (db *DB) replaceLogin(ctx context.Context, batch *pgx.Batch, n NewLogin, made ...any) error {
+	if n.Replaces != nil {
+		batch.Queue(replaceLoginSQL, n.Replaces, n.Hash)
+	}
+	results := db.pool.SendBatch(ctx, batch)
+	defer results.Close()
+	if err := results.QueryRow().Scan(made...); err != nil {
+		return notFound(err)
+	}
+	return results.Close()
+}
+
+// Visitor is a login with what its next step needs.
+type Visitor struct {
+	Login
+	Customer Customer
+	Locked   bool
+	Factors  []SecondFactor
+}
+
+// Confirmed returns the factor that the customer may use, or nil.
+func (v *Visitor) Confirmed() *SecondFactor { return v.factor(true) }
+
+// Begun returns the factor that this login is enrolling, or nil.
+func (v *Visitor) Begun() *SecondFactor { return v.factor(false) }
+
+func (v *Visitor) factor(confirmed bool) *SecondFactor {
+	for i := range v.Factors {
+		if v.Factors[i].Confirmed == confirmed {
+			return &v.Factors[i]
+		}
+	}
+	return nil
+}
+
+// FindLogin finds whose login it is. It returns ErrNotFound for one that is unknown or has expired, and for a disabled
+// customer's.
+func (db *DB) FindLogin(ctx context.Context, hash []byte) (*Visitor, error) {
+	batch := &pgx.Batch{}
+	batch.Queue(findLoginSQL, hash)
+	batch.Queue(loginFactorsSQL, hash)
+	results := db.pool.SendBatch(ctx, batch)
+	defer results.Close()
+
+	v := &Visitor{Customer: Customer{keys: db.Keys()}}
+	c := &v.Customer
+	err := results.QueryRow().Scan((*[16]byte)(&v.CustomerID), &v.AuthTime, &v.ACR, &v.AMR, &v.ExpiresAt, &v.Locked,
+		&c.Tenant, &c.FineractClientID, &c.Roles, &c.sealedProfile)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	c.ID = v.CustomerID
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	factors, err := pgx.CollectRows(rows, scanFactor)
+	if err != nil {
+		return nil, err
+	}
+	v.Factors, err = db.openFactors(factors, hash)
+	return v, err
+}
+
+// EndLogin signs out. A login that is unknown is none to end.
+func (db *DB) EndLogin(ctx context.Context, hash []byte) error {
+	_, err := db.pool.Exec(ctx, endLoginSQL, hash)
+	return err
+}

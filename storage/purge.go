@@ -1,0 +1,51 @@
+package storage
+
+import (
+	"context"
+	"time"
+)
+
+// purgeBatch bounds what one statement deletes, so that it holds few locks for a short time.
+const purgeBatch = 5000
+
+var purgeSQL = []string{
+	`DELETE FROM used_jtis WHERE hash IN (SELECT hash FROM used_jtis WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM revoked_tokens WHERE jti IN (SELECT jti FROM revoked_tokens WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM logins WHERE hash IN (SELECT hash FROM logins WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM authorizations WHERE id IN (SELECT id FROM authorizations WHERE expires_at < now() - interval '1 hour' LIMIT $1)`,
+	`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE published_until < now() LIMIT $1)`,
+}
+
+// Purge removes what has expired, in batches, and returns how many rows went. Several replicas may run it at once.
+func (db *DB) Purge(ctx context.Context) (int64, error) {
+	var total int64
+	for _, sql := range purgeSQL {
+		for {
+			tag, err := db.pool.Exec(ctx, sql, purgeBatch)
+			if err != nil {
+				return total, err
+			}
+			total += tag.RowsAffected()
+			if tag.RowsAffected() < purgeBatch {
+				break
+			}
+		}
+	}
+	return total, nil
+}
+
+// PurgeEvery purges until ctx ends, and tells failed of errors.
+func (db *DB) PurgeEvery(ctx context.Context, every time.Duration, failed func(error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if _, err := db.Purge(ctx); err != nil && ctx.Err() == nil {
+				failed(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package web
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/png"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	tpp = Client{
+		Name:        "Acorn Budget",
+		URL:         "https://acorn-budget.example/about",
+		RedirectURI: "https://app.acorn-budget.example/callback",
+	}
+	hidden = []Field{{"client_id", "acorn"}, {"request_uri", "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c"}}
+)
+
+// shot is one page in one state, as the tests here render and photograph it.
+type shot struct {
+	name   string
+	id     string // of its main element
+	render func(*Pages, http.ResponseWriter) error
+}
+
+// gallery is every page in the states that look different.
+func gallery() []shot {
+	until := time.Date(2027, time.March, 3, 12, 0, 0, 0, time.UTC)
+	items := []Item{
+		{"See your accounts", "The name, number and type of each account."},
+		{"See balances", "What is in each account, now and as it changes."},
+		{"See transactions", "Payments in and out, with amount, date and the other party's name."},
+	}
+	accounts := []Account{
+		{"22289", "Everyday account", "•••• 4821", "GBP", true},
+		{"31820", "Rainy-day savings", "•••• 0937", "GBP", false},
+		{"40017", "Travel", "•••• 5520", "EUR", false},
+	}
+	login := Login{Action: "/login", Hidden: hidden, Client: &tpp, SignUpURL: "/sign-up"}
+	second := SecondFactor{Action: "/login/code", Hidden: hidden, Client: &tpp}
+	enrol := EnrolTOTP{
+		Action: "/login/enrol", Hidden: hidden, QRPNG: dots(), Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+		Account: "alice", Issuer: "Meadow Bank", URI: "otpauth://totp/Meadow%20Bank:alice?secret=JBSWY3DPEHPK3PXP&issuer=Meadow%20Bank",
+	}
+	signUp := SignUp{Action: "/sign-up", Hidden: hidden, Client: &tpp, LoginURL: "/login"}
+	consent := Consent{
+		Action: "/consent", Hidden: hidden, Client: tpp, Customer: "Alice Example", SwitchURL: "/login?switch=1",
+		Items: items, Accounts: accounts, Until: &until, History: "Transactions from 1 January 2026 to 1 March 2026",
+		ManageURL: "/consents",
+	}
+	granted := func(id, name, status string, withdrawable bool) Granted {
+		return Granted{
+			ID: id, Client: Client{Name: name, URL: "https://www.acorn-budget.example"}, Items: items, Accounts: accounts[:2],
+			Since: until.AddDate(-1, 0, 0), Until: &until, Status: status, Withdrawable: withdrawable,
+		}
+	}
+	endless := granted("c2", "Ledgerly", "Active", true)
+	endless.Until = nil
+
+	return []shot{
+		{"login", "login_page", func(p *Pages, w http.ResponseWriter) error { return p.Login(w, 200, login) }},
+		{"login-plain", "login_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Login(w, 200, Login{Action: "/login"})
+		}},
+		{"login-problem", "login_page", func(p *Pages, w http.ResponseWriter) error {
+			v := login
+			v.Username, v.Problem = "alice", p.Text("problem.credentials")
+			return p.Login(w, 401, v)
+		}},
+		{"second-factor", "second_factor_page", func(p *Pages, w http.ResponseWriter) error { return p.SecondFactor(w, 200, second) }},
+		{"second-factor-problem", "second_factor_page", func(p *Pages, w http.ResponseWriter) error {
+			v := second
+			v.Masked, v.Resend, v.Problem = "a•••@meadow.example", true, p.Text("problem.code")
+			return p.SecondFactor(w, 401, v)
+		}},
+		{"enrol", "enrol_page", func(p *Pages, w http.ResponseWriter) error { return p.EnrolTOTP(w, 200, enrol) }},
+		{"enrol-problem", "enrol_page", func(p *Pages, w http.ResponseWriter) error {
+			v := enrol
+			v.Problem = p.Text("problem.code")
+			return p.EnrolTOTP(w, 401, v)
+		}},
+		{"sign-up", "sign_up_page", func(p *Pages, w http.ResponseWriter) error { return p.SignUp(w, 200, signUp) }},
+		{"sign-up-problem", "sign_up_page", func(p *Pages, w http.ResponseWriter) error {
+			v := signUp
+			v.Username, v.Name, v.Email, v.Problem = "alice", "Alice Example", "alice@meadow.example", p.Text("problem.password_short")
+			return p.SignUp(w, 400, v)
+		}},
+		{"consent", "consent_page", func(p *Pages, w http.ResponseWriter) error { return p.Consent(w, 200, consent) }},
+		{"consent-problem", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.Until, v.Problem = nil, p.Text("problem.accounts")
+			return p.Consent(w, 400, v)
+		}},
+		{"consent-payment", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.Items = []Item{{"Make one payment", "From the account you choose below."}}
+			v.Details = []Detail{{"Amount", "£165.88"}, {"To", "ACME Ltd."}, {"Account", "08-08-00 21325698"}, {"Reference", "FRESCO-101"}}
+			v.Once, v.OneAccount, v.History, v.BindingMessage = true, true, "", "W4SCT"
+			return p.Consent(w, 200, v)
+		}},
+		{"consent-long", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.Client.Name = "Internationale Vermögensverwaltungsgesellschaft für Haushaltsbuchführung " + strings.Repeat("W", 60)
+			v.Client.URL = "https://" + strings.Repeat("a-very-long-label.", 8) + "example"
+			v.Customer = strings.Repeat("Alice", 20)
+			v.Accounts = []Account{{"1", strings.Repeat("Account", 12), strings.Repeat("•", 30) + "4821", "GBP", true}, {"2", "Short", "•••• 1", "EUR", false}}
+			v.Items = []Item{{strings.Repeat("Everything", 12), strings.Repeat("and more", 40)}}
+			v.History = strings.Repeat("x", 90)
+			return p.Consent(w, 200, v)
+		}},
+		{"consents", "consents_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Consents(w, 200, Consents{
+				Customer: "Alice Example", Action: "/consents", SignOutAction: "/sign-out",
+				Notice: "Acorn Budget no longer has access.",
+				Active: []Granted{granted("c1", "Acorn Budget", "Active", true), endless, granted("c3", "Internationale Vermögensverwaltungsgesellschaft für Haushaltsbuchführung", "Waiting for a second approver", false)},
+				Ended:  []Granted{granted("c4", "Old Saver", "Withdrawn", false)},
+			})
+		}},
+		{"consents-none", "consents_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Consents(w, 200, Consents{Customer: "Alice Example", Action: "/consents", SignOutAction: "/sign-out"})
+		}},
+		{"done", "done_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Done(w, 200, Done{"You are signed out", "It is safe to close this window.", "Sign in again", "/login"})
+		}},
+		{"error", "error_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Error(w, 400, Error{Code: "invalid_request_uri", Reference: "0190c5a4-6f2e-7c31-a5d0-4b9f2a7de311"})
+		}},
+		{"form-post", "form_post_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.FormPost(w, FormPost{Action: tpp.RedirectURI, Params: []Field{{"code", "abc"}, {"state", "xyz"}, {"submit", "shadow"}}})
+		}},
+	}
+}
+
+// dots looks like a QR code.
+func dots() []byte {
+	const size, dot = 33, 6
+	img := image.NewGray(image.Rect(0, 0, size*dot, size*dot))
+	r := rand.New(rand.NewPCG(1, 2))
+	for y := range size {
+		for x := range size {
+			c := color.Gray{Y: 255 * uint8(r.IntN(2))}
+			for i := range dot * dot {
+				img.SetGray(x*dot+i%dot, y*dot+i/dot, c)
+			}
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+func meadow() Brand {
+	return Brand{
+		Name: "Meadow Bank", Short: "Meadow", Colour: "#14532d", Support: "+44 20 7946 0000",
+		PrivacyURL: "https://meadow.example/privacy", TermsURL: "https://meadow.example/terms",
+	}
+}
+
+func newPages(t *testing.T, b Brand) *Pages {
+	t.Helper()
+	p, err := New(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func rendered(t *testing.T, p *Pages, s shot) (*httptest.ResponseRecorder, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	if err := s.render(p, w); err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	return w, w.Body.String()
+}
+
+func named(name string) shot {
+	for _, s := range gallery() {
+		if s.name == name {
+			return s
+		}
+	}
+	panic("no page " + name)
+}

@@ -1,0 +1,218 @@
+package web
+
+import (
+	"net/http"
+	"time"
+)
+
+// Element ids that others rely on:
+//
+//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page,
+//	               consent_page, consents_page, done_page, error_page, form_post_page
+//	inputs         username, password, code, name, email, account_<n> (from 1)
+//	buttons        submit_button, resend_button, approve_button, deny_button,
+//	               withdraw_<n> (from 1), sign_out_button, continue_button
+//	texts          problem (what went wrong with the form), notice,
+//	               error_code, error_reference
+
+// Field is a hidden input: what carries a journey from page to page.
+type Field struct{ Name, Value string }
+
+// Client is the third party, as the customer should know it.
+type Client struct {
+	Name string
+	// URL is client_uri. Only its host is shown, and only if it is https.
+	URL string
+	// RedirectURI is where the journey ends. Its host is shown on the consent
+	// page, and CSP form-action lets a native app's URI through (security.go).
+	RedirectURI string
+}
+
+// Login asks for user name and password. Inputs: username, password.
+type Login struct {
+	Action string // a path of this server, "" for the page's own address
+	Hidden []Field
+	// Client is nil when the customer just signs in. On the way to a client it
+	// must be there: CSP form-action would stop the redirect at the end (csp).
+	Client    *Client
+	Username  string
+	Problem   string
+	SignUpURL string
+}
+
+// Login shows the page, with 200 or, with a Problem, 401.
+// As with all pages: an error is for the log, the customer has been answered.
+func (p *Pages) Login(w http.ResponseWriter, status int, v Login) error {
+	return p.render(w, status, "login", csp(v.Client), v.Problem, v)
+}
+
+// SecondFactor asks for a one-time code. Input: code.
+type SecondFactor struct {
+	Action  string
+	Hidden  []Field
+	Client  *Client
+	Problem string
+	// Masked is where the code was sent, such as "•••• 4821"; "" means that the
+	// customer's authenticator app shows it.
+	Masked string
+	// Resend offers a second button, name="resend" value="1", in the same form.
+	Resend bool
+}
+
+// SecondFactor shows the page.
+func (p *Pages) SecondFactor(w http.ResponseWriter, status int, v SecondFactor) error {
+	return p.render(w, status, "second_factor", csp(v.Client), v.Problem, v)
+}
+
+// EnrolTOTP shows a new authenticator secret and asks for its first code.
+// Input: code.
+type EnrolTOTP struct {
+	Action  string
+	Hidden  []Field
+	Client  *Client
+	Problem string
+	QRPNG   []byte
+	Secret  string // base32; shown in groups of four
+	Account string
+	Issuer  string
+	// URI is the otpauth:// URI. On a phone it is a link into the app: nobody
+	// can scan the screen of the phone they hold.
+	URI string
+}
+
+// EnrolTOTP shows the page.
+func (p *Pages) EnrolTOTP(w http.ResponseWriter, status int, v EnrolTOTP) error {
+	return p.render(w, status, "enrol", csp(v.Client), v.Problem, v)
+}
+
+// SignUp registers a customer. Inputs: username, name, email, password.
+type SignUp struct {
+	Action   string
+	Hidden   []Field
+	Client   *Client
+	Problem  string
+	Username string
+	Name     string
+	Email    string
+	LoginURL string // for those who have an account
+}
+
+// SignUp shows the page.
+func (p *Pages) SignUp(w http.ResponseWriter, status int, v SignUp) error {
+	return p.render(w, status, "sign_up", csp(v.Client), v.Problem, v)
+}
+
+// Item is one thing that a client may do, in plain words.
+type Item struct{ Title, Text string }
+
+// Detail is one line of what exactly is asked, such as a payment's amount.
+type Detail struct{ Label, Value string }
+
+// Account is one account to choose, or one that was chosen.
+type Account struct {
+	ID           string
+	Name         string
+	MaskedNumber string
+	Currency     string
+	Checked      bool
+}
+
+// Consent asks the customer to decide. Inputs: account (repeated) and decision,
+// which is "approve" or "deny".
+type Consent struct {
+	Action    string
+	Hidden    []Field
+	Client    Client
+	Customer  string // who is signed in
+	SwitchURL string // "Not you?"
+	Items     []Item
+	Details   []Detail
+	// BindingMessage is CIBA's binding_message, to compare with the other device.
+	BindingMessage string
+
+	// Until is when the permission ends, in the customer's time zone; nil means
+	// that it lasts until it is withdrawn. Once says that it is used up by this
+	// one request (a payment), and wins over Until.
+	Until *time.Time
+	Once  bool
+	// History is how far back the client may look, in words.
+	History string
+
+	Accounts   []Account
+	OneAccount bool   // radio buttons: exactly one account is chosen
+	ManageURL  string // the customer's list of consents, where this one can be withdrawn
+	Problem    string
+}
+
+// Consent shows the page.
+func (p *Pages) Consent(w http.ResponseWriter, status int, v Consent) error {
+	return p.render(w, status, "consent", csp(&v.Client), v.Problem, v)
+}
+
+// Granted is one row of the customer's list.
+type Granted struct {
+	ID           string
+	Client       Client
+	Items        []Item
+	Accounts     []Account
+	Since        time.Time
+	Until        *time.Time // nil: until withdrawn; for ended ones, when it ended
+	Status       string     // in words, "" for none
+	Withdrawable bool
+}
+
+// Consents is the customer's list of what was granted. Each withdrawable row
+// has its own form with the input consent=<ID>.
+type Consents struct {
+	Customer      string
+	Active, Ended []Granted
+	Action        string
+	Hidden        []Field
+	Notice        string
+	SignOutAction string
+}
+
+// Consents shows the page.
+func (p *Pages) Consents(w http.ResponseWriter, status int, v Consents) error {
+	return p.render(w, status, "consents", csp(nil), "", v)
+}
+
+// Done says that something is finished.
+type Done struct{ Title, Text, LinkText, LinkURL string }
+
+// Done shows the page.
+func (p *Pages) Done(w http.ResponseWriter, status int, v Done) error {
+	return p.render(w, status, "done", csp(nil), "", v)
+}
+
+// Error tells the customer why the journey ends here. Empty Title and Text are
+// filled with "This link cannot be used" and what to do about it.
+type Error struct {
+	Title     string
+	Text      string
+	Code      string // such as invalid_request_uri
+	Reference string // the request's id, for the support line
+}
+
+// Error shows the page.
+func (p *Pages) Error(w http.ResponseWriter, status int, v Error) error {
+	if v.Title == "" {
+		v.Title = p.Text("error.title")
+	}
+	if v.Text == "" {
+		v.Text = p.Text("error.text")
+	}
+	return p.render(w, status, "error", csp(nil), "", v)
+}
+
+// FormPost is OAuth 2.0 Form Post Response Mode: a form that submits itself to
+// the client, by one line of script or by its button.
+type FormPost struct {
+	Action string // the redirect URI: absolute, https (http on a loopback host)
+	Params []Field
+}
+
+// FormPost shows the page, with 200.
+func (p *Pages) FormPost(w http.ResponseWriter, v FormPost) error {
+	return p.render(w, http.StatusOK, "form_post", formPostCSP(v.Action), "", v)
+}
