@@ -190,11 +190,11 @@ func TestAsk_StartsAgainWithThePasswordWhenTheLoginIsTooOld(t *testing.T) {
 	b.post("/login/second-factor", "code", s.code(key)).want(t, "consent_page")
 	s.fresh = true
 	b.get(journeyURL).want(t, "login_page")
-	p := b.get(journeyURL + "&login_hint=Alice").want(t, "login_page")
+	p := b.get(journeyURL+"&login_hint=Alice").want(t, "login_page")
 	if !strings.Contains(p.body, `value="alice"`) {
 		t.Error("login_hint is not filled in")
 	}
-	b.get(journeyURL + "&login_hint=%00%22%3E").want(t, "login_page")
+	b.get(journeyURL+"&login_hint=%00%22%3E").want(t, "login_page")
 }
 
 func TestTexts_ExistForEveryProblem(t *testing.T) {
@@ -208,6 +208,48 @@ func TestTexts_ExistForEveryProblem(t *testing.T) {
 		"problem.username", "problem.username_taken", "problem.name", "problem.email", "problem.password_short", "problem.password_weak"} {
 		if a.text(key) == key {
 			t.Errorf("no text %s", key)
+		}
+	}
+}
+
+func TestStep_WithoutALoginStartsAgain(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{})
+	s.createAlice()
+	unknown, _ := newCookie()
+	for _, cookie := range []string{"", unknown, "malformed"} {
+		b := s.browser()
+		b.Jar.SetCookies(s.url, []*http.Cookie{{Name: loginCookie, Value: cookie, Path: "/", Secure: true}})
+		for _, p := range []page{b.post("/login/second-factor", "code", "123456"), b.post("/login/enrol", "code", "123456"), b.get(pathOf(journeyURL, "/login/enrol"))} {
+			if p.id != "login_page" || p.at.RequestURI() != journeyURL {
+				t.Errorf("cookie %q: %s at %s", cookie, p.id, p.at)
+			}
+		}
+		b.get("/login").want(t, "login_page")
+	}
+	b := s.browser()
+	b.login(alice, alicePassword).want(t, "consent_page")
+	b.post("/login/second-factor", "code", "123456").want(t, "consent_page") // there is no factor to show
+	for _, path := range []string{"/login?client_id=x", "/login/enrol?client_id=x"} {
+		if p := b.get(path); p.status != http.StatusBadRequest || p.id != "error_page" {
+			t.Errorf("%s: %d %s", path, p.status, p.id)
+		}
+	}
+}
+
+func TestPages_SayItIsOurFaultWhenTheDatabaseIsGone(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{SignUp: true})
+	s.createAlice()
+	b := s.browser()
+	b.login(alice, alicePassword).want(t, "consent_page")
+	s.db.Close()
+	for _, p := range []page{
+		b.login(alice, alicePassword), b.get("/login"), b.get("/login/enrol"), b.post("/login/second-factor", "code", "1"), b.postForm("/sign-out"),
+		b.post("/sign-up", "username", "bob", "name", "Bob", "email", "bob@heron.example", "password", alicePassword),
+	} {
+		if p.status != http.StatusInternalServerError || p.id != "error_page" || strings.Contains(p.body, "pool") {
+			t.Errorf("%s: %d %s\n%s", p.at, p.status, p.id, p.body)
 		}
 	}
 }

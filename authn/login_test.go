@@ -104,17 +104,17 @@ func TestLoginHash_TakesOnlyItsOwnCookies(t *testing.T) {
 	a := &Authn{}
 	good, hash := newCookie()
 	for cookies, want := range map[string][]byte{
-		"__Host-login=" + good:                                 hash,
-		"other=1; __Host-login=" + good:                        hash,
-		"":                                                     nil,
-		"login=" + good:                                        nil,
-		"__Host-login=":                                        nil,
-		"__Host-login=" + good[1:]:                             nil,
-		"__Host-login=" + good + "A":                           nil,
-		"__Host-login=" + strings.Repeat("!", 43):              nil,
-		"__Host-login=" + good + "; __Host-login=" + good:      nil,
-		"__Host-login=" + good[:42] + "_":                      nil, // bits beyond the last byte
-		"__Host-login=" + strings.Repeat("A", 5000):            nil,
+		"__Host-login=" + good:          hash,
+		"other=1; __Host-login=" + good: hash,
+		"":                              nil,
+		"login=" + good:                 nil,
+		"__Host-login=":                 nil,
+		"__Host-login=" + good[1:]:      nil,
+		"__Host-login=" + good + "A":    nil,
+		"__Host-login=" + strings.Repeat("!", 43):               nil,
+		"__Host-login=" + good + "; __Host-login=" + good:       nil,
+		"__Host-login=" + good[:42] + "_":                       nil, // bits beyond the last byte
+		"__Host-login=" + strings.Repeat("A", 5000):             nil,
 		"__Host-login=" + strings.ReplaceAll(good, good, "AA="): nil,
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -51,27 +51,30 @@ func (s *Server) introspectToken(ctx context.Context, r *Request) (Response, err
 // principal looks whether a token that opened is still good, and for whom it speaks. It returns storage.ErrNotFound when
 // it is not. One round trip.
 func (s *Server) principal(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*engine.Principal, error) {
-	live, err := s.live(ctx, uses, t)
+	c, live, err := s.live(ctx, uses, t)
 	if err != nil {
 		return nil, err
 	}
 	if live == nil {
-		return &engine.Principal{Roles: s.clients.find(t.ClientID).Roles}, nil
+		return &engine.Principal{Roles: c.Roles}, nil
 	}
 	return engine.PrincipalOf(live)
 }
 
-// live returns the authorization of a token that is still good, nil for one of client credentials.
-func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*storage.Live, error) {
-	if s.clients.find(t.ClientID) == nil { // disabled since
-		return nil, errors.Join(storage.ErrNotFound, s.db.Use(ctx, uses...))
+// live returns the client of a token that is still good, and its authorization, which is nil with client credentials. It
+// returns storage.ErrNotFound for a token that is not.
+func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*fapi.Client, *storage.Live, error) {
+	c := s.clients.find(t.ClientID)
+	if c == nil { // disabled since
+		return nil, nil, errors.Join(storage.ErrNotFound, s.db.Use(ctx, uses...))
 	}
 	if t.AuthorizationID != "" {
-		return s.db.LoadLive(ctx, uses, t.ID(), t.ClientID, t.JTI)
+		live, err := s.db.LoadLive(ctx, uses, t.ID(), t.ClientID, t.JTI)
+		return c.Client, live, err
 	}
 	revoked, err := s.db.TokenRevoked(ctx, uses, t.JTI)
 	if err == nil && revoked {
 		err = storage.ErrNotFound
 	}
-	return nil, err
+	return c.Client, nil, err
 }

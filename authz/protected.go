@@ -48,7 +48,7 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	if t.Confirmation != nil && (!t.Confirmation.Matches(proof) || t.Confirmation.JKT != "" && !dpop) {
 		return nil, errBadToken
 	}
-	live, err := s.live(r.Context(), uses, t)
+	_, live, err := s.live(r.Context(), uses, t)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, errBadToken

@@ -49,9 +49,6 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, fapi.Refuse(fapi.InvalidRequest, "The parameters belong into the body.")
 	}
-	if r.ContentLength > maxBody {
-		return nil, errTooLarge
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, errTooLarge.Because(err)

@@ -82,11 +82,22 @@ func (s *Server) router() *mux.Router {
 	s.handle(r, "/.well-known/openid-configuration", get, s.serveDocument(func() []byte { return s.metadata }))
 	s.handle(r, "/.well-known/oauth-authorization-server", get, s.serveDocument(func() []byte { return s.metadata }))
 	s.handle(r, jwksPath, get, s.serveDocument(s.keys.JWKS))
-	s.handle(r, "/livez", get, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	s.handle(r, "/readyz", get, s.Ready)
+	s.health(r)
 	s.consents.MountAPI(r)
 	r.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
 	return r
+}
+
+// Health answers health checks alone, for a listener inside the machine.
+func (s *Server) Health() http.Handler {
+	r := mux.NewRouter()
+	s.health(r)
+	return r
+}
+
+func (s *Server) health(r *mux.Router) {
+	s.handle(r, "/livez", get, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s.handle(r, "/readyz", get, s.ready)
 }
 
 // handle registers a path for its methods; any other method is told which ones there are (RFC 9110 §15.5.6).

@@ -129,8 +129,8 @@ func (s *Server) rotateKeys(ctx context.Context) {
 	}
 }
 
-// Ready tells whether the server can answer requests.
-func (s *Server) Ready(w http.ResponseWriter, r *http.Request) {
+// ready tells whether the server can answer requests.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if err := s.db.Ping(r.Context()); err != nil {
 		http.Error(w, "database unreachable", http.StatusServiceUnavailable)
 		return

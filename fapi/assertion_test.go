@@ -264,6 +264,51 @@ func TestCheckAssertion_refusesOtherMethods(t *testing.T) {
 	refused(t, err, InvalidClient)
 }
 
+func TestCheckAssertion_failsClosedWithoutIssuer(t *testing.T) {
+	t.Parallel()
+	for _, client := range []*Client{strictTPP(), openTPP()} {
+		for _, aud := range []any{"", []string{""}} {
+			_, err := client.CheckAssertion(makeAssertion(jose.ES256, nil, map[string]any{"aud": aud}), AssertionContext{Now: now, Endpoints: []string{""}})
+			refused(t, err, InvalidClient)
+		}
+	}
+}
+
+func TestUseHash(t *testing.T) {
+	t.Parallel()
+	seen := map[[32]byte]bool{}
+	for _, use := range [][3]string{{"a", "b", "c"}, {"b", "b", "c"}, {"a", "bc", ""}, {"ab", "", "c"}, {"a", "b", "d"}, {"a", "", "b\x00c"}} {
+		seen[useHash(use[0], use[1], use[2])] = true
+	}
+	if len(seen) != 6 {
+		t.Error("two uses have the same hash")
+	}
+	if useHash("a", "b", strings.Repeat("c", 2000)) == useHash("a", "b", strings.Repeat("c", 2001)) {
+		t.Error("long jtis are cut")
+	}
+}
+
+func TestNumericDate(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text string
+		want numericDate
+		ok   bool
+	}{
+		{"1", 1, true}, {"1772366400", 1772366400, true}, {"1.7723664e9", 1772366400, true}, {"1772366400.9", 1772366400, true},
+		{"253402300799", 253402300799, true}, {"253402300800", 0, false}, {"1e300", 0, false}, {"0", 0, false}, {"-1", 0, false},
+		{`"1772366400"`, 0, false}, {"true", 0, false}, {"{}", 0, false}, {"null", 0, true},
+	} {
+		t.Run("RFC 7519 §2: "+test.text, func(t *testing.T) {
+			t.Parallel()
+			var got numericDate
+			if err := json.Unmarshal([]byte(test.text), &got); (err == nil) != test.ok || got != test.want {
+				t.Errorf("got %d, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestAssertionIssuer(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, assertion, want string }{

@@ -36,3 +36,13 @@ func BenchmarkCheckDPoP(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkAssertionIssuer(b *testing.B) {
+	assertion := makeAssertion(jose.PS256, nil, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := AssertionIssuer(assertion); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

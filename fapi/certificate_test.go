@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +106,9 @@ func TestCheckCertificate_tlsClientAuth(t *testing.T) {
 			t.Parallel()
 			refused(t, test.client.CheckCertificate(test.chain, test.roots, test.now), test.code)
 		})
+	}
+	if err := byDN.CheckCertificate([]*x509.Certificate{good}, nil, now); !strings.Contains(err.Error(), "no trusted authorities") {
+		t.Errorf("without roots those of the operating system are asked: %v", err)
 	}
 	for name, test := range map[string]struct {
 		set  func(*Client)

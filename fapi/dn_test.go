@@ -70,6 +70,7 @@ func TestDN(t *testing.T) {
 		{"T61String", "O=Bücher", encodeDN([]attribute{{oidO, asn1.TagT61String, "B\xfccher"}}), true},
 		{"BMPString", "O=Bü", encodeDN([]attribute{{oidO, asn1.TagBMPString, "\x00B\x00\xfc"}}), true},
 		{"BMPString with an odd byte is bytes", "O=B", encodeDN([]attribute{{oidO, asn1.TagBMPString, "\x00B\x00"}}), false},
+		{"BMPString has no surrogates", "O=😀", encodeDN([]attribute{{oidO, asn1.TagBMPString, "\xd8\x3d\xde\x00"}}), false},
 		{"RFC 4514 §2.4: other types are bytes", "O=#0403414243", encodeDN([]attribute{{oidO, asn1.TagOctetString, "ABC"}}), true},
 		{"bytes are no text", "O=ABC", encodeDN([]attribute{{oidO, asn1.TagOctetString, "ABC"}}), false},
 		{"RFC 4514 §2.2: attributes of an RDN in any order", "OU=Sales+CN=J. Smith,C=GB",
@@ -120,6 +121,9 @@ func TestParseDN_refuses(t *testing.T) {
 				t.Errorf("accepted: %q", dn)
 			}
 		})
+	}
+	if (distinguishedName{}).same(distinguishedName{}) {
+		t.Error("no name is the same as no name")
 	}
 	if _, err := parseRawDN(append(encodeDN(), 0)); err == nil {
 		t.Error("X.690: bytes after a name are accepted")

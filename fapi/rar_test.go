@@ -55,6 +55,7 @@ func TestParseAuthorizationDetails(t *testing.T) {
 		{"RFC 8259 §4: refuses inner members that are there twice", `[{"type":"payment_initiation","creditorAccount":{"iban":"A","iban":"B"},"instructedAmount":{}}]`},
 		{"RFC 8259 §8.2: refuses NUL", `[{"type":"account_information","identifier":"\u0000"}]`},
 		{"RFC 8259 §8.2: refuses half a surrogate pair", `[{"type":"account_information","identifier":"\ud83d"}]`},
+		{"RFC 8259 §8.2: refuses half a pair before another escape", `[{"type":"account_information","identifier":"\ud83d\u0041"}]`},
 		{"RFC 8259 §8.2: refuses the other half", `[{"type":"account_information","identifier":"\ude00\ud83d"}]`},
 		{"RFC 8259 §8.1: refuses what is not UTF-8", "[{\"type\":\"account_information\",\"identifier\":\"\xff\"}]"},
 		{"RFC 8259 §6: refuses numbers that nothing holds", `[{"type":"payment_initiation","creditorAccount":{},"instructedAmount":1e9999}]`},

@@ -147,14 +147,14 @@ func (c *Client) CheckAuthorizationRequest(params url.Values, types map[string]D
 		State:        redirect.State,
 	}
 	for _, check := range [...]func(url.Values) error{
-		func(p url.Values) error { return c.checkShape(p) },
-		func(p url.Values) error { return c.checkResponse(p) },
-		func(p url.Values) error { return q.readPKCE(p, c) },
-		func(p url.Values) error { return q.readScope(p, c) },
-		func(p url.Values) error { return q.readAuthentication(p) },
-		func(p url.Values) error { return q.readClaims(p) },
-		func(p url.Values) error { return q.readTargets(p, c) },
-		func(p url.Values) error { return q.readDetails(p, c, types) },
+		c.checkShape,
+		c.checkResponse,
+		func(params url.Values) error { return q.readPKCE(params, c) },
+		func(params url.Values) error { return q.readScope(params, c) },
+		q.readAuthentication,
+		q.readClaims,
+		func(params url.Values) error { return q.readTargets(params, c) },
+		func(params url.Values) error { return q.readDetails(params, c, types) },
 	} {
 		if err := check(params); err != nil {
 			return nil, err

@@ -50,7 +50,7 @@ type Config struct {
 const (
 	defaultTimeout   = 5 * time.Second
 	defaultCacheSize = 10_000
-	maxCacheFor      = 5 * time.Minute // a withdrawn consent must not live on here (FAPI 2.0 lets tokens live no longer either)
+	maxCacheFor      = 5 * time.Minute // a withdrawn consent must not live on here; our tokens live no longer either
 	minNonceKey      = 32
 )
 
@@ -59,7 +59,7 @@ var strongAlgorithms = []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.Ed
 
 // Guard checks access tokens. It is safe for concurrent use.
 type Guard struct {
-	Config
+	config   Config
 	metadata metadata
 	client   *http.Client
 	keys     *keySet
@@ -77,11 +77,11 @@ func New(ctx context.Context, c Config) (*Guard, error) {
 }
 
 func newGuard(ctx context.Context, c Config, now func() time.Time) (*Guard, error) {
-	c.fillIn(now())
+	c.fillIn(now)
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("resource: %w", err)
 	}
-	g := &Guard{Config: c, client: c.newClient(), good: newCache(c.CacheSize), bad: newCache(c.CacheSize), now: now}
+	g := &Guard{config: c, client: c.newClient(), good: newCache(c.CacheSize), bad: newCache(c.CacheSize), now: now}
 	if c.DPoPNonceKey != nil {
 		g.nonces = fapi.NewNonces(c.DPoPNonceKey)
 	}
@@ -100,9 +100,9 @@ func (g *Guard) Close() {
 }
 
 // open tells whether the channel is switched on (the bank can take it off the network without stopping the service).
-func (g *Guard) open() bool { return !g.closed.Load() && (g.Open == nil || g.Open()) }
+func (g *Guard) open() bool { return !g.closed.Load() && (g.config.Open == nil || g.config.Open()) }
 
-func (c *Config) fillIn(now time.Time) {
+func (c *Config) fillIn(now func() time.Time) {
 	if c.URLs == nil {
 		c.URLs = []string{c.Audience}
 	}
@@ -172,7 +172,10 @@ func isHTTPS(text string) bool {
 // newClient makes the HTTP client for the authorization server. A redirect is an answer that nobody asked for: following
 // it would carry a token elsewhere.
 func (c *Config) newClient() *http.Client {
-	t := &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
+	t := &http.Transport{
+		MaxConnsPerHost: 64, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
+		ForceAttemptHTTP2: true, MaxResponseHeaderBytes: maxAnswer,
+	}
 	if c.Transport != nil {
 		t = c.Transport.Clone()
 	}

@@ -90,7 +90,7 @@ func checkPlaces(r *http.Request) error {
 		return fapi.Refuse(fapi.InvalidRequest, "The body cannot be read.").Because(err)
 	}
 	r.Body = &rereadBody{io.MultiReader(bytes.NewReader(start), r.Body), r.Body} // the handler reads it from the start
-	form, _ := url.ParseQuery(string(start))                                      // what is malformed is the handler's matter
+	form, _ := url.ParseQuery(string(start))                                     // what is malformed is the handler's matter
 	if form.Has("access_token") {
 		return errMisplaced
 	}

@@ -30,7 +30,7 @@ type metadata struct {
 // discover reads the metadata from the well-known address of RFC 8414 §3, or else from that of OpenID Connect Discovery §4.
 func (g *Guard) discover(ctx context.Context) (metadata, error) {
 	var m metadata
-	u, err := url.Parse(g.Issuer)
+	u, err := url.Parse(g.config.Issuer)
 	if err != nil {
 		return m, err
 	}
@@ -47,10 +47,10 @@ func (g *Guard) discover(ctx context.Context) (metadata, error) {
 		return m, err
 	}
 	// RFC 8705 §5: who authenticates with a certificate uses the alias, where there is one.
-	if g.Authentication.certificate != nil && m.Aliases.IntrospectionEndpoint != "" {
+	if g.config.Authentication.certificate != nil && m.Aliases.IntrospectionEndpoint != "" {
 		m.IntrospectionEndpoint = m.Aliases.IntrospectionEndpoint
 	}
-	return m, m.check(&g.Config)
+	return m, m.check(&g.config)
 }
 
 func (m *metadata) check(c *Config) error {

@@ -20,7 +20,7 @@ type Replays interface {
 	Since() time.Time
 }
 
-// maxReplays is about 2,500 requests with DPoP per second: a use is remembered for 70 seconds at most.
+// maxReplays lets about 1,800 requests with DPoP come per second: a use is remembered for 70 seconds at most.
 const maxReplays = 1 << 18
 
 var errMemoryFull = errors.New("the memory of used DPoP proofs is full")
@@ -46,8 +46,8 @@ const generationAge = 30 * time.Second
 
 // newMemory makes a memory that begins now. What was used in another life of the process carries an older date; a second
 // is the precision of those dates.
-func newMemory(size int, now time.Time) *memory {
-	return &memory{since: now.Truncate(time.Second).Add(-fapi.Skew), size: size / 2, now: time.Now}
+func newMemory(size int, now func() time.Time) *memory {
+	return &memory{since: now().Truncate(time.Second).Add(-fapi.Skew), size: size / 2, now: now}
 }
 
 func (m *memory) Since() time.Time { return m.since }

@@ -65,14 +65,14 @@ WITH login AS (
     RETURNING f.customer_id, login.auth_time
 )`
 
-	// The secret is compared, so that it is the one whose code was checked.
+	// A factor that was begun anew has another id, so it is the secret whose code was checked.
 	confirmFactorSQL = `
 WITH login AS (
     SELECT customer_id, auth_time FROM logins WHERE hash = $1 AND expires_at > now()
 ), factor AS (
     UPDATE second_factors f SET confirmed_at = now(), last_step = $4, secret = $8
     FROM login
-    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL AND f.secret = $9
+    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL
     RETURNING f.customer_id, login.auth_time
 )`
 
@@ -115,7 +115,7 @@ func (db *DB) CompleteLogin(ctx context.Context, f *SecondFactor, step int64, n 
 	sql := advanceFactorSQL
 	if !f.Confirmed {
 		sql = confirmFactorSQL
-		args = append(args, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret), f.sealed)
+		args = append(args, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret))
 	}
 	l := &Login{ACR: n.ACR, AMR: n.AMR}
 	batch := &pgx.Batch{}

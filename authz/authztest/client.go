@@ -47,33 +47,7 @@ type Client struct {
 func (s *Server) registerClients(t testing.TB) {
 	s.clients = map[string]*Client{}
 	add := func(id string, profile fapi.ProfileName, method fapi.AuthMethod, more map[string]any) *Client {
-		c := &Client{ID: id, Method: method, Scope: "openid profile accounts", Verifier: rand.Text() + rand.Text(), server: s}
-		m := map[string]any{"client_id": id, "client_name": "App " + id, "profile": profile, "token_endpoint_auth_method": method, "scope": c.Scope + " email offline_access"}
-		switch method {
-		case fapi.PrivateKeyJWT:
-			c.Key = newKey(t)
-			m["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: c.Key.Public(), KeyID: id, Algorithm: "ES256", Use: "sig"}}}
-		case fapi.TLSClientAuth:
-			cert := issue(t, s.ca, id, x509.ExtKeyUsageClientAuth)
-			c.Certificate = &cert
-			m["tls_client_auth_subject_dn"] = "CN=" + id + ",O=Test"
-		case fapi.SelfSignedTLSClientAuth:
-			cert := issue(t, nil, id, x509.ExtKeyUsageClientAuth)
-			c.Certificate = &cert
-			m["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: cert.Leaf.PublicKey, KeyID: id, Certificates: []*x509.Certificate{cert.Leaf}}}}
-		case fapi.ClientSecretBasic, fapi.ClientSecretPost:
-			c.Secret = rand.Text()
-		}
-		if more["resource_identifiers"] == nil {
-			m["redirect_uris"] = []string{RedirectURI, RedirectURI + "?dummy1=lorem&dummy2=ipsum"}
-			m["grant_types"] = []string{"authorization_code", "refresh_token", "client_credentials"}
-			m["resources"] = []string{Resource, "https://other.example"}
-			m["authorization_details_types"] = []string{"account_information"}
-		}
-		for name, value := range more {
-			m[name] = value
-		}
-		s.Register(t, m, c.Secret)
+		c := s.newClient(t, id, profile, method, more)
 		s.clients[id] = c
 		return c
 	}
@@ -93,6 +67,39 @@ func (s *Server) registerClients(t testing.TB) {
 	}
 	add("bank-api", fapi.FAPI2, fapi.TLSClientAuth, service(Resource))
 	add("other-api", fapi.FAPI2, fapi.PrivateKeyJWT, service("https://other.example"))
+}
+
+// newClient registers a client; more replaces its metadata.
+func (s *Server) newClient(t testing.TB, id string, profile fapi.ProfileName, method fapi.AuthMethod, more map[string]any) *Client {
+	t.Helper()
+	c := &Client{ID: id, Method: method, Scope: "openid profile accounts", Verifier: rand.Text() + rand.Text(), server: s}
+	m := map[string]any{"client_id": id, "client_name": "App " + id, "profile": profile, "token_endpoint_auth_method": method, "scope": c.Scope + " email offline_access"}
+	switch method {
+	case fapi.PrivateKeyJWT:
+		c.Key = newKey(t)
+		m["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: c.Key.Public(), KeyID: id, Algorithm: "ES256", Use: "sig"}}}
+	case fapi.TLSClientAuth:
+		cert := issue(t, s.ca, id, x509.ExtKeyUsageClientAuth)
+		c.Certificate = &cert
+		m["tls_client_auth_subject_dn"] = "CN=" + id + ",O=Test"
+	case fapi.SelfSignedTLSClientAuth:
+		cert := issue(t, nil, id, x509.ExtKeyUsageClientAuth)
+		c.Certificate = &cert
+		m["jwks"] = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: cert.Leaf.PublicKey, KeyID: id, Certificates: []*x509.Certificate{cert.Leaf}}}}
+	case fapi.ClientSecretBasic, fapi.ClientSecretPost:
+		c.Secret = rand.Text()
+	}
+	if more["resource_identifiers"] == nil {
+		m["redirect_uris"] = []string{RedirectURI, RedirectURI + "?dummy1=lorem&dummy2=ipsum"}
+		m["grant_types"] = []string{"authorization_code", "refresh_token", "client_credentials"}
+		m["resources"] = []string{Resource, "https://other.example"}
+		m["authorization_details_types"] = []string{"account_information"}
+	}
+	for name, value := range more {
+		m[name] = value
+	}
+	s.Register(t, m, c.Secret)
+	return c
 }
 
 // Client returns a copy of a registered client.
@@ -198,6 +205,9 @@ func (c *Client) Authenticated(t testing.TB, form url.Values) url.Values {
 		all.Set("client_assertion", c.Assertion(t, nil))
 	case fapi.TLSClientAuth, fapi.SelfSignedTLSClientAuth, fapi.NoAuth:
 		all.Set("client_id", c.ID)
+	case fapi.ClientSecretPost:
+		all.Set("client_id", c.ID)
+		all.Set("client_secret", c.Secret)
 	}
 	return all
 }
@@ -220,7 +230,7 @@ func (c *Client) Send(t testing.TB, path string, form url.Values, proof map[stri
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Base()+path, strings.NewReader(form.Encode()))
 	check(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if c.Secret != "" {
+	if c.Method == fapi.ClientSecretBasic {
 		r.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.Secret))
 	}
 	if c.DPoPKey != nil {
@@ -269,8 +279,11 @@ func (a *Answer) Refused(t testing.TB, status int, code fapi.Code) {
 	if a.Status != status || a.JSON["error"] != string(code) {
 		t.Errorf("answered %d %s, want %d %s", a.Status, a.Body, status, code)
 	}
-	if a.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("Cache-Control %q", a.Header.Get("Cache-Control"))
+	if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("Cache-Control %q, Content-Type %q", a.Header.Get("Cache-Control"), a.Header.Get("Content-Type"))
+	}
+	if text, _ := a.JSON["error_description"].(string); text == "" || !describable(text) || len(a.JSON) != 2 {
+		t.Errorf("body %s", a.Body)
 	}
 }
 

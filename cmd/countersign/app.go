@@ -109,12 +109,19 @@ func (a *app) listen(certificates []tls.Certificate) error {
 	}{
 		{"public", a.settings.Listen, config, a.server.Public()},
 		{"mutual TLS", a.settings.MTLSListen, askForCertificate(config), a.server.MutualTLS()},
+		{"health", a.settings.HealthListen, nil, a.server.Health()},
 	} {
+		if l.address == "" {
+			continue
+		}
 		tcp, err := net.Listen("tcp", l.address)
 		if err != nil {
 			return fmt.Errorf("%s listener: %w", l.name, err)
 		}
-		a.listeners = append(a.listeners, &listener{tls.NewListener(tcp, l.tls), &http.Server{
+		if l.tls != nil {
+			tcp = tls.NewListener(tcp, l.tls)
+		}
+		a.listeners = append(a.listeners, &listener{tcp, &http.Server{
 			Handler:           l.handler,
 			ReadHeaderTimeout: 10 * time.Second,
 			ReadTimeout:       30 * time.Second,

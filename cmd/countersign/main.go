@@ -22,6 +22,7 @@ type commands struct {
 	Client   clientCommand   `cmd:"" help:"Register and manage clients (third-party apps and resource services)."`
 	Customer customerCommand `cmd:"" help:"Create and manage customers."`
 	Key      keyCommand      `cmd:"" help:"Make, list and rotate keys."`
+	Health   healthCommand   `cmd:"" help:"Ask a server on this machine whether it is ready."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Config kong.ConfigFlag `help:"YAML file with settings, named like the flags." placeholder:"FILE" env:"COUNTERSIGN_CONFIG"`

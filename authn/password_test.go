@@ -1,0 +1,60 @@
+package authn
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// E2: at least 12 characters, and none that an attacker tries first.
+func TestCheckPassword(t *testing.T) {
+	t.Parallel()
+	personal := []string{"alice.doe", "Alice Doe", "Heron Bank"}
+	for password, want := range map[string]error{
+		"":                          ErrPasswordShort,
+		"x7#kQ9!vLm2":               ErrPasswordShort, // 11
+		"x7#kQ9!vLm2p":              nil,              // 12
+		"änderungölöß":              nil,              // 12 characters in 16 bytes
+		"äöüäöüäöüäö":               ErrPasswordShort, // 11 in 22
+		strings.Repeat("kx9 ", 257): ErrPasswordLong,
+		"correct horse battery":     nil,
+		alicePassword:               nil,
+		"Tr0ub4dor&3 zebra":         nil,
+		"839201746582":              nil,
+		"password1234":              ErrPasswordWeak,
+		"P@ssw0rd2026!":             ErrPasswordWeak,
+		"Welcome12345":              ErrPasswordWeak,
+		"qwertyuiop12":              ErrPasswordWeak,
+		"1qaz2wsx3edc":              ErrPasswordWeak,
+		"poiuytrewq09":              ErrPasswordWeak,
+		"123456789012":              ErrPasswordWeak,
+		"abcdefghijkl":              ErrPasswordWeak,
+		"aaaaaaaaaaaa":              ErrPasswordWeak,
+		"ababababcdcd":              ErrPasswordWeak,
+		"xkcdxkcdxkcd":              ErrPasswordWeak,
+		"k7#xk7#xk7#xk7#x":          ErrPasswordWeak,
+		"Summer2026!!":              ErrPasswordWeak,
+		"mifosmifosmifos":           ErrPasswordWeak,
+		"iloveyou12345":             ErrPasswordWeak,
+		"heronbank2026":             ErrPasswordWeak,
+		"grey-alice.doe-water":      ErrPasswordWeak, // contains the user name
+		"grey-ALICE.D0E-water":      ErrPasswordWeak,
+		"AliceDoe1990":              ErrPasswordWeak,
+		"            ":              ErrPasswordWeak,
+		"\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600\U0001F600": ErrPasswordWeak,
+	} {
+		if err := checkPassword(password, personal...); !errors.Is(err, want) {
+			t.Errorf("%.40q: %v, want %v (effort %d)", password, err, want, effort(password, nil))
+		}
+	}
+}
+
+func FuzzCheckPassword(f *testing.F) {
+	f.Add("correct horse battery", "alice")
+	f.Add("İıſK0l1!|", "ß")
+	f.Fuzz(func(t *testing.T, password, name string) {
+		if checkPassword(password, name) == nil && (len(password) > longestPassword || len([]rune(password)) < shortestPassword) {
+			t.Errorf("%q was taken", password)
+		}
+	})
+}

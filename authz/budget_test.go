@@ -1,0 +1,381 @@
+package authz_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/countersign/countersign/authz/authztest"
+)
+
+// flow is one request and what it may cost.
+type flow struct {
+	name       string
+	roundTrips int64 // to the database
+	statements int64 // in them
+	signatures int   // made by the server: JWTs in the answer
+	// prepare does what comes before, and returns the request itself.
+	prepare func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer
+}
+
+// budgets are those of docs/ARCHITECTURE.md, "What it costs", for a server that is warm.
+var budgets = []flow{
+	{"client_credentials, private_key_jwt, opaque", 1, 1, 0, clientCredentials("tpp")},
+	{"client_credentials, private_key_jwt, JWT", 1, 1, 1, clientCredentials("tpp-jwt")},
+	{"client_credentials, private_key_jwt, DPoP", 1, 2, 0, clientCredentials("tpp-dpop")},
+	{"client_credentials, tls_client_auth", 0, 0, 0, clientCredentials("tpp-mtls")},
+	{"client_credentials, self_signed_tls_client_auth", 0, 0, 0, clientCredentials("tpp-self")},
+	{"client_credentials, client_secret_basic", 0, 0, 0, clientCredentials("web")},
+
+	{"pushed request, private_key_jwt", 1, 2, 0, pushing("tpp")},
+	{"pushed request, private_key_jwt, DPoP", 1, 3, 0, pushing("tpp-dpop")},
+	{"pushed request, tls_client_auth", 1, 1, 0, pushing("tpp-mtls")},
+	{"plain /authorize request", 1, 1, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p := newPerson(t)
+		return func(t *testing.T) *authztest.Answer {
+			return p.get(t, s, "/authorize?"+s.Client("web").Params(nil).Encode()).Answer
+		}
+	}},
+
+	{"authorize page, nobody logged in", 1, 3, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, c := newPerson(t), s.Client("tpp")
+		at := authorizePath(c, c.Push(t, nil))
+		return func(t *testing.T) *authztest.Answer { return p.get(t, s, at).Is(t, "login_page").Answer }
+	}},
+	{"authorize page, logged in", 1, 5, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, c := loggedIn(t, s), s.Client("tpp")
+		at := authorizePath(c, c.Push(t, nil))
+		return func(t *testing.T) *authztest.Answer { return p.get(t, s, at).Is(t, "consent_page").Answer }
+	}},
+	{"decision, yes", 1, 1, 0, decision("approve")},
+	{"decision, no", 1, 1, 0, decision("deny")},
+
+	{"code exchange, private_key_jwt, openid", 1, 2, 1, exchange("tpp", nil)},
+	{"code exchange, tls_client_auth, openid", 1, 1, 1, exchange("tpp-mtls", nil)},
+	{"code exchange, DPoP, openid", 1, 3, 1, exchange("tpp-dpop", nil)},
+	{"code exchange, without openid", 1, 2, 0, exchange("tpp", map[string]string{"scope": "accounts", "nonce": ""})},
+	{"code exchange, JWT access token and openid", 1, 2, 2, exchange("tpp-jwt", nil)},
+	{"refresh, private_key_jwt, openid", 1, 2, 1, refreshing("tpp", nil)},
+	{"refresh, without openid", 1, 2, 0, refreshing("tpp", map[string]string{"scope": "accounts", "nonce": ""})},
+	{"refresh, public client (rotates)", 1, 1, 1, refreshing("spa", map[string]string{"scope": "openid accounts offline_access"})},
+
+	{"introspection, tls_client_auth", 1, 1, 0, introspecting("bank-api", "tpp")},
+	{"introspection of client credentials, tls_client_auth", 1, 1, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c, api := s.Client("tpp-mtls"), s.Client("bank-api")
+		access := c.Post(t, "/token", url.Values{"grant_type": {"client_credentials"}}).JSON["access_token"].(string)
+		return func(t *testing.T) *authztest.Answer { return api.Post(t, "/introspect", url.Values{"token": {access}}) }
+	}},
+	{"introspection, private_key_jwt, a token for another", 1, 1, 0, introspecting("other-api", "tpp")},
+	{"introspection of a forged token, tls_client_auth", 0, 0, 0, forged("csat_" + strings.Repeat("A", 200))},
+	{"introspection of a forged JWT, tls_client_auth", 0, 0, 0, forged("eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJ4In0.AAAA")},
+	{"introspection of noise, tls_client_auth", 0, 0, 0, forged("noise")},
+	{"revocation of a refresh token", 1, 2, 0, revoking("tpp", "refresh_token")},
+	{"revocation of an access token, tls_client_auth", 1, 1, 0, revoking("tpp-mtls", "access_token")},
+	{"userinfo, certificate", 1, 1, 0, userInfo("tpp")},
+	{"userinfo, DPoP", 1, 2, 0, userInfo("tpp-dpop")},
+
+	{"OpenID configuration", 0, 0, 0, document("/.well-known/openid-configuration")},
+	{"authorization server metadata", 0, 0, 0, document("/.well-known/oauth-authorization-server")},
+	{"key set", 0, 0, 0, document("/jwks")},
+
+	// The person's own steps. Each answers with a redirect to /authorize, which is counted there.
+	{"login: password", 2, 2, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, c := newPerson(t), s.Client("tpp")
+		page := p.get(t, s, authorizePath(c, c.Push(t, nil))).Is(t, "login_page")
+		return func(t *testing.T) *authztest.Answer { return p.submit(t, s, page, credentials).Answer }
+	}},
+	{"login: password, again in the same browser", 2, 3, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, c := loggedIn(t, s), s.Client("tpp")
+		page := p.get(t, s, authorizePath(c, c.Push(t, map[string]string{"prompt": "login"}))).Is(t, "login_page")
+		return func(t *testing.T) *authztest.Answer { return p.submit(t, s, page, credentials).Answer }
+	}},
+}
+
+// factorBudgets are of a customer who shows a second factor.
+var factorBudgets = []flow{
+	{"login: second factor, enrolled on the spot", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p := newPerson(t)
+		page := p.factorPage(t, s).Is(t, "enrol_page")
+		return func(t *testing.T) *authztest.Answer {
+			return p.submit(t, s, page, url.Values{"code": {codeOf(t, secretOf(t, page), time.Now())}}).Answer
+		}
+	}},
+	{"login: second factor", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		s.SQL(t, "DELETE FROM second_factors")
+		p := newPerson(t)
+		page := p.factorPage(t, s).Is(t, "enrol_page")
+		secret := secretOf(t, page)
+		p.submit(t, s, page, url.Values{"code": {codeOf(t, secret, time.Now())}})
+		p = newPerson(t)
+		page = p.factorPage(t, s).Is(t, "second_factor_page")
+		return func(t *testing.T) *authztest.Answer { // a step is good once: this is the code of the next one
+			return p.submit(t, s, page, url.Values{"code": {codeOf(t, secret, time.Now().Add(30*time.Second))}}).Answer
+		}
+	}},
+}
+
+func TestBudget_OfEveryFlow(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t)
+	for _, f := range budgets {
+		t.Run(f.name, func(t *testing.T) { f.check(t, s) })
+	}
+}
+
+func TestBudget_OfASecondFactor(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t)
+	for _, f := range factorBudgets {
+		t.Run(f.name, func(t *testing.T) { f.check(t, s) })
+	}
+}
+
+// check runs a flow and compares. Flows of one server run one after the other, for they share its trace.
+func (f flow) check(t *testing.T, s *authztest.Server) {
+	run := f.prepare(t, s)
+	s.Trace.Reset()
+	answer := run(t)
+	sql := s.Trace.SQL()
+	background := int64(0)
+	for _, statement := range sql {
+		if inBackground(statement) {
+			background++
+		}
+	}
+	if answer.Status >= http.StatusBadRequest {
+		t.Fatalf("answered %d %s", answer.Status, answer.Body)
+	}
+	roundTrips, statements, signatures := s.Trace.RoundTrips()-background, s.Trace.Statements()-background, signaturesIn(answer)
+	t.Logf("%d round trips, %d statements, %d signatures", roundTrips, statements, signatures)
+	if roundTrips > f.roundTrips || statements > f.statements {
+		t.Errorf("%d round trips with %d statements: the budget is %d with %d. The statements:\n%s",
+			roundTrips, statements, f.roundTrips, f.statements, strings.Join(sql, "\n;\n"))
+	}
+	if roundTrips < f.roundTrips || statements < f.statements {
+		t.Errorf("%d round trips with %d statements, less than the budget of %d with %d: lower the budget, so that it stays a limit",
+			roundTrips, statements, f.roundTrips, f.statements)
+	}
+	if signatures != f.signatures {
+		t.Errorf("%d signatures, not %d, in %s", signatures, f.signatures, answer.Body)
+	}
+}
+
+// inBackground tells whether a statement is one that no request causes: caches are read anew, rows purged, and a new
+// connection learns since when used identifiers are remembered.
+func inBackground(sql string) bool {
+	for _, words := range []string{"INTO replay_memory", "FROM clients ORDER BY", "FROM signing_keys", "FROM data_keys", "LISTEN ", "DELETE FROM used_jtis",
+		"DELETE FROM revoked_tokens", "WHERE expires_at < now()", "pg_", "-- ping"} {
+		if strings.Contains(sql, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// signaturesIn counts the JWTs of an answer: each was signed to make it.
+func signaturesIn(a *authztest.Answer) int {
+	n := 0
+	for _, member := range a.JSON {
+		if text, ok := member.(string); ok && strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2 {
+			n++
+		}
+	}
+	return n
+}
+
+func clientCredentials(id string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(_ *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		return func(t *testing.T) *authztest.Answer {
+			return c.Post(t, "/token", url.Values{"grant_type": {"client_credentials"}})
+		}
+	}
+}
+
+func pushing(id string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(_ *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		return func(t *testing.T) *authztest.Answer { return c.Post(t, "/par", c.Params(nil)) }
+	}
+}
+
+func decision(button string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, c := loggedIn(t, s), s.Client("tpp")
+		page := p.get(t, s, authorizePath(c, c.Push(t, nil))).Is(t, "consent_page")
+		return func(t *testing.T) *authztest.Answer {
+			return p.submit(t, s, page, url.Values{"decision": {button}, "account": {"12"}}).Answer
+		}
+	}
+}
+
+func exchange(id string, changes map[string]string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		code := s.Approve(t, c, c.Push(t, changes))
+		return func(t *testing.T) *authztest.Answer { return c.Post(t, "/token", c.ExchangeForm(code)) }
+	}
+}
+
+func refreshing(id string, changes map[string]string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		tokens := c.Exchange(t, s.Approve(t, c, c.Push(t, changes)))
+		return func(t *testing.T) *authztest.Answer { return c.Post(t, "/token", refreshForm(tokens)) }
+	}
+}
+
+func introspecting(caller, id string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c, api := s.Client(id), s.Client(caller)
+		tokens := c.Exchange(t, s.Approve(t, c, c.Push(t, nil)))
+		return func(t *testing.T) *authztest.Answer {
+			return api.Post(t, "/introspect", url.Values{"token": {tokens["access_token"].(string)}})
+		}
+	}
+}
+
+func forged(token string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(_ *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		api := s.Client("bank-api")
+		return func(t *testing.T) *authztest.Answer {
+			answer := api.Post(t, "/introspect", url.Values{"token": {token}})
+			if string(answer.Body) != `{"active":false}` {
+				t.Errorf("a forged token is told more than inactive: %s", answer.Body)
+			}
+			return answer
+		}
+	}
+}
+
+func revoking(id, kind string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		tokens := c.Exchange(t, s.Approve(t, c, c.Push(t, nil)))
+		return func(t *testing.T) *authztest.Answer {
+			return c.Post(t, "/revoke", url.Values{"token": {tokens[kind].(string)}})
+		}
+	}
+}
+
+func userInfo(id string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c := s.Client(id)
+		tokens := c.Exchange(t, s.Approve(t, c, c.Push(t, nil)))
+		return func(t *testing.T) *authztest.Answer { return c.Get(t, "/userinfo", tokens["access_token"].(string)) }
+	}
+}
+
+func document(path string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(_ *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		return func(t *testing.T) *authztest.Answer { return newPerson(t).get(t, s, path).Answer }
+	}
+}
+
+func refreshForm(tokens map[string]any) url.Values {
+	return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens["refresh_token"].(string)}}
+}
+
+// person is a browser that takes one step at a time, each at any of several servers: unlike authztest.Browser it follows
+// no redirect by itself.
+type person struct{ jar http.CookieJar }
+
+func newPerson(t *testing.T) *person {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &person{jar}
+}
+
+// loggedIn is a person who has just logged in.
+func loggedIn(t *testing.T, s *authztest.Server) *person {
+	t.Helper()
+	p := newPerson(t)
+	p.submit(t, s, p.get(t, s, "/login").Is(t, "login_page"), credentials)
+	return p
+}
+
+var credentials = url.Values{"username": {authztest.Username}, "password": {authztest.Password}}
+
+func authorizePath(c *authztest.Client, requestURI string) string {
+	return "/authorize?" + url.Values{"client_id": {c.ID}, "request_uri": {requestURI}}.Encode()
+}
+
+func (p *person) get(t *testing.T, s *authztest.Server, path string) *authztest.Page {
+	t.Helper()
+	return p.send(t, s, http.MethodGet, path, nil)
+}
+
+// submit fills in the first form of a page, and sends it to that server, wherever the page came from.
+func (p *person) submit(t *testing.T, s *authztest.Server, page *authztest.Page, fields url.Values) *authztest.Page {
+	t.Helper()
+	form, action := page.Form(t)
+	for name, values := range fields {
+		form[name] = values
+	}
+	return p.send(t, s, http.MethodPost, action.RequestURI(), form)
+}
+
+// next follows a redirect to that server.
+func (p *person) next(t *testing.T, s *authztest.Server, page *authztest.Page) *authztest.Page {
+	t.Helper()
+	to, err := url.Parse(page.Header.Get("Location"))
+	if err != nil || page.Status != http.StatusSeeOther || to.IsAbs() {
+		t.Fatalf("%d, Location %q: not sent on within the server", page.Status, to)
+	}
+	return p.get(t, s, to.RequestURI())
+}
+
+func (p *person) send(t *testing.T, s *authztest.Server, method, path string, form url.Values) *authztest.Page {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.Issuer+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Roots}, DisableKeepAlives: true}
+	client := &http.Client{Jar: p.jar, Timeout: 30 * time.Second, Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &authztest.Page{Answer: authztest.Do(t, client, r), URL: r.URL}
+}
+
+// factorPage logs in for a request that demands strong customer authentication, and returns the page after the password.
+func (p *person) factorPage(t *testing.T, s *authztest.Server) *authztest.Page {
+	t.Helper()
+	c := s.Client("tpp")
+	claims := `{"id_token":{"acr":{"essential":true,"value":"urn:openbanking:psd2:sca"}}}`
+	page := p.get(t, s, authorizePath(c, c.Push(t, map[string]string{"claims": claims, "prompt": "login"})))
+	return p.next(t, s, p.submit(t, s, page.Is(t, "login_page"), credentials))
+}
+
+var secretPattern = regexp.MustCompile(`id="secret"><code[^>]*>([A-Z2-7 ]+)`)
+
+func secretOf(t *testing.T, page *authztest.Page) string {
+	t.Helper()
+	m := secretPattern.FindSubmatch(page.Body)
+	if m == nil {
+		t.Fatalf("no secret on page %q", page.ID())
+	}
+	return strings.ReplaceAll(string(m[1]), " ", "")
+}
+
+func codeOf(t *testing.T, secret string, at time.Time) string {
+	t.Helper()
+	code, err := totp.GenerateCode(secret, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}

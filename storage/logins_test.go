@@ -1,0 +1,129 @@
+package storage_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/storage"
+)
+
+func complete(replaces, name string) storage.NewLogin {
+	return storage.NewLogin{Hash: hash(name), Replaces: hash(replaces), ACR: "urn:openbanking:psd2:sca", AMR: []string{"pwd", "otp", "mfa"}, Lifetime: time.Minute}
+}
+
+// halfLogin makes the login that the password leads to.
+func (b *bundle) halfLogin(t *testing.T, name string) *storage.Visitor {
+	t.Helper()
+	if _, err := b.BeginLogin(t.Context(), b.customer, storage.NewLogin{Hash: hash(name), AMR: []string{"pwd"}, Lifetime: time.Minute}, nil); err != nil {
+		t.Fatal(err)
+	}
+	v, err := b.FindLogin(t.Context(), hash(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestBeginFactor_IsOpenedByItsLoginAloneAndNeverReplacesAConfirmedOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.halfLogin(t, "mine")
+	b.halfLogin(t, "theirs")
+	first, err := b.BeginFactor(t.Context(), b.customer, hash("mine"), storage.TOTP, []byte("first secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for login, want := range map[string]string{"mine": "first secret", "theirs": ""} {
+		v, err := b.FindLogin(t.Context(), hash(login))
+		if err != nil || v.Confirmed() != nil {
+			t.Fatal(v, err)
+		}
+		if got := v.Begun(); (got != nil) != (want != "") || got != nil && string(got.Secret) != want {
+			t.Errorf("%s reads %+v", login, got)
+		}
+	}
+	second, err := b.BeginFactor(t.Context(), b.customer, hash("theirs"), storage.TOTP, []byte("second secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.CompleteLogin(t.Context(), first, 5, complete("mine", "mine 2")); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a replaced secret was confirmed: %v", err)
+	}
+	if _, err := b.CompleteLogin(t.Context(), second, 5, complete("nobody", "theirs 2")); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a login that does not exist was completed: %v", err)
+	}
+	l, err := b.CompleteLogin(t.Context(), second, 5, complete("theirs", "theirs 2"))
+	if err != nil || l.CustomerID != b.customer {
+		t.Fatal(l, err)
+	}
+	if _, err := b.BeginFactor(t.Context(), b.customer, hash("mine"), storage.TOTP, []byte("third secret")); !errors.Is(err, storage.ErrConflict) {
+		t.Errorf("a confirmed secret was replaced: %v", err)
+	}
+	v, err := b.FindLogin(t.Context(), hash("mine"))
+	if err != nil || v.Confirmed() == nil || !bytes.Equal(v.Confirmed().Secret, []byte("second secret")) || v.Confirmed().LastStep != 5 {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// AuthTime stays that of the password; the login that is replaced ends; nothing gets by a lock or a disabled customer.
+func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	v := b.halfLogin(t, "half")
+	f, err := b.BeginFactor(t.Context(), b.customer, hash("half"), storage.TOTP, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := b.CompleteLogin(t.Context(), f, 5, complete("half", "whole"))
+	if err != nil || !l.AuthTime.Equal(v.AuthTime) {
+		t.Fatal(l, err)
+	}
+	if _, err := b.FindLogin(t.Context(), hash("half")); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the login before is still there: %v", err)
+	}
+	f = b.halfLogin(t, "again").Confirmed()
+	for _, c := range []struct {
+		why, spoil, mend string
+		step             int64
+	}{
+		{"an earlier step", "", "", 4},
+		{"the same step", "", "", 5},
+		{"a locked customer", `UPDATE customers SET locked_until = now() + interval '1 minute'`, `UPDATE customers SET locked_until = NULL`, 6},
+		{"a disabled customer", `UPDATE customers SET disabled_at = now()`, `UPDATE customers SET disabled_at = NULL`, 7},
+		{"an expired login", `UPDATE logins SET expires_at = now()`, `UPDATE logins SET expires_at = now() + interval '1 minute'`, 8},
+	} {
+		if c.spoil != "" {
+			b.exec(t, c.spoil)
+		}
+		if _, err := b.CompleteLogin(t.Context(), f, c.step, complete("again", "again "+c.why)); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%s: %v", c.why, err)
+		}
+		if c.mend != "" {
+			b.exec(t, c.mend)
+		}
+		if _, err := b.FindLogin(t.Context(), hash("again")); err != nil {
+			t.Errorf("%s: the login before has ended: %v", c.why, err)
+		}
+	}
+	if _, err := b.CompleteLogin(t.Context(), f, 9, complete("again", "end")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBeginLogin_RefusesLockedAndDisabledCustomers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, spoil := range []string{`locked_until = now() + interval '1 minute'`, `locked_until = NULL, disabled_at = now()`} {
+		b.exec(t, `UPDATE customers SET failed_attempts = 5, `+spoil)
+		n := storage.NewLogin{Hash: hash("new"), Replaces: b.loginHash, ACR: "urn:openbanking:psd2:ca", AMR: []string{"pwd"}, Lifetime: time.Minute}
+		if _, err := b.BeginLogin(t.Context(), b.customer, n, &storage.NewPasswordHash{Old: "", New: "x"}); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%s: %v", spoil, err)
+		}
+		var untouched bool
+		if err := b.sql.QueryRow(t.Context(), `SELECT failed_attempts = 5 AND password_hash = '' AND (SELECT count(*) FROM logins) = 1 FROM customers`).Scan(&untouched); err != nil || !untouched {
+			t.Errorf("%s: something changed: %v", spoil, err)
+		}
+	}
+}
