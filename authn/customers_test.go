@@ -58,7 +58,7 @@ func TestSignUp_MakesACustomerAndLogsIn(t *testing.T) {
 		{"carl.benson", "Carl", "b@x.example", "xcarl.bensonx7", "problem.password_weak"},
 	} {
 		p := s.browser().post("/sign-up", "username", c.username, "name", c.name, "email", c.email, "password", c.password)
-		if p.id != "sign_up_page" || p.status != http.StatusUnprocessableEntity || p.problem() != s.text(c.problem) || strings.Contains(p.body, c.password+`"`) && c.password != "" {
+		if p.id != "sign_up_page" || p.status != http.StatusUnprocessableEntity || p.problem() != s.pages.Text(c.problem) || strings.Contains(p.body, c.password+`"`) && c.password != "" {
 			t.Errorf("%+v: %d %s %q", c, p.status, p.id, p.problem())
 		}
 	}

@@ -164,7 +164,7 @@ func (a *Authn) fail(w http.ResponseWriter, r *http.Request, err error) {
 		a.log.Error("failed", zap.String("path", r.URL.Path), zap.Error(err))
 	}
 	a.shown(r, a.pages.Error(w, status, web.Error{
-		Title: a.text("error.server"), Text: a.text("error.internal"), Code: "server_error",
+		Title: a.pages.Text("error.server"), Text: a.pages.Text("error.internal"), Code: "server_error",
 	}))
 }
 

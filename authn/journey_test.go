@@ -206,7 +206,7 @@ func TestTexts_ExistForEveryProblem(t *testing.T) {
 	a := &Authn{pages: pages}
 	for _, key := range []string{"error.server", "error.internal", "problem.missing", "problem.credentials", "problem.locked", "problem.code",
 		"problem.username", "problem.username_taken", "problem.name", "problem.email", "problem.password_short", "problem.password_weak"} {
-		if a.text(key) == key {
+		if a.pages.Text(key) == key {
 			t.Errorf("no text %s", key)
 		}
 	}

@@ -58,7 +58,7 @@ type view struct {
 
 // again is the view of a step that the customer must repeat.
 func (a *Authn) again(r *http.Request, j journey, status int, problem string) view {
-	return view{journey: j, client: a.client(r.Context(), j), status: status, problem: a.text(problem)}
+	return view{journey: j, client: a.client(r.Context(), j), status: status, problem: a.pages.Text(problem)}
 }
 
 // fieldAttempts counts how often the login page was answered. It is the visitor's own and decides nothing but whether the
@@ -130,7 +130,7 @@ func (a *Authn) login(w http.ResponseWriter, r *http.Request) {
 		v.attempts, _ = strconv.Atoi(form.Get(fieldAttempts))
 		v.attempts = min(max(v.attempts, 0), 1000) + 1
 		if v.attempts >= a.config.MaxFailures {
-			v.problem, v.status = a.text("problem.locked"), http.StatusTooManyRequests
+			v.problem, v.status = a.pages.Text("problem.locked"), http.StatusTooManyRequests
 		}
 		if a.atInterval(r.Context(), start) {
 			a.loginPage(w, r, v)

@@ -1,6 +1,9 @@
 package authz
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -33,29 +36,41 @@ type journey struct {
 // authorize answers GET and POST /authorize (RFC 6749 §3.1). It is the dispatcher of a journey: each step (login, second
 // factor, decision) returns here, and one look at the store says what is next.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
-	params := r.URL.Query()
-	if r.Method == http.MethodPost {
-		form, err := readForm(w, r)
-		if err != nil {
-			s.errorPage(w, r, err)
-			return
-		}
-		params = form
-	}
-	if err := fapi.CheckParameters(params); err != nil {
+	params, err := readAuthorization(w, r)
+	if err != nil {
 		s.errorPage(w, r, err)
 		return
 	}
 	c := s.clients.find(params.Get("client_id"))
-	if c == nil {
+	if c == nil || len(params["client_id"]) > 1 {
 		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The app that sent you here is not known to us."))
 		return
 	}
-	if uri := params.Get("request_uri"); uri != "" {
-		s.proceed(w, r, c.Client, uri)
+	uri := params.Get("request_uri")
+	if uri == "" {
+		s.begin(w, r, c.Client, params)
 		return
 	}
-	s.begin(w, r, c.Client, params)
+	switch err := fapi.CheckParameters(params); {
+	case err != nil:
+		s.errorPage(w, r, err)
+	case r.Method == http.MethodPost: // another site's post comes without the login's cookie; what follows it has it
+		http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+	default:
+		s.proceed(w, r, c.Client, uri)
+	}
+}
+
+// readAuthorization reads the parameters of an authorization request, which are not checked yet.
+func readAuthorization(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost {
+		return readForm(w, r)
+	}
+	params, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "The link is damaged.").Because(err)
+	}
+	return params, nil
 }
 
 // begin takes a request that came by way of the browser: it is checked, stored as if it had been pushed, and goes on as
@@ -72,10 +87,13 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, p
 	}
 	q, err := c.CheckAuthorizationRequest(params, s.DetailTypes)
 	if err == nil {
-		var uri string
-		if uri, err = s.push(r.Context(), c, q, nil); err == nil {
-			http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
-			return
+		var a *storage.Authorization
+		if a, err = s.pending(r.Context(), c, q); err == nil {
+			var uri string
+			if uri, err = s.push(r.Context(), a, nil); err == nil {
+				http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+				return
+			}
 		}
 	}
 	s.redirectError(w, r, redirect, err)
@@ -138,9 +156,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 
 // askConsent shows who asks for what until when, and the customer's accounts to pick from (D3).
 func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, problem string) {
-	asked := consent.Asked{
-		Client: *j.webClient(), Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
-	}
+	asked := j.asked()
 	page, err := s.consents.Describe(asked)
 	if err != nil {
 		s.giveUp(w, r, j, err)
@@ -151,10 +167,13 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 		s.errorPage(w, r, err)
 		return
 	}
-	page.Action, page.Hidden = decisionPath, j.hidden()
+	accounts := "none"
 	if asked.NeedsAccounts() {
-		page.Hidden = append(page.Hidden, web.Field{Name: "accounts", Value: "pick"})
+		accounts = "pick"
 	}
+	page.Action = decisionPath
+	page.Hidden = append(j.hidden(), web.Field{Name: "accounts", Value: accounts},
+		web.Field{Name: "shown", Value: s.pageProof(j.loginHash, j.uri, accounts)})
 	page.Customer = profile.Name
 	if page.Customer == "" {
 		page.Customer = profile.Username
@@ -167,6 +186,16 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 		status = http.StatusUnprocessableEntity
 	}
 	s.rendered(s.pages.Consent(w, status, page))
+}
+
+// pageProof proves that a page was shown to a login. A decision is taken only with it: else a page that was shown to one
+// customer could be answered as another who has logged in since, and one that nobody would be shown could be answered.
+func (s *Server) pageProof(loginHash []byte, uri, accounts string) string {
+	mac := hmac.New(sha256.New, s.pageKey)
+	mac.Write(loginHash)
+	mac.Write(requestURIHash(uri))
+	mac.Write([]byte(accounts))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // askForAccounts shows the page again to a customer who agreed but picked no account.
@@ -217,8 +246,14 @@ func (s *Server) isHinted(j *journey) bool {
 
 // agreedBefore tells whether the customer has granted all this before, and the profile lets it be remembered.
 func (j *journey) agreedBefore() bool {
-	if !j.client.Rules().RememberConsent || j.ConsentID != "" || len(j.request.AuthorizationDetails) > 0 || slices.Contains(j.request.Prompt, "consent") {
+	if !j.client.Rules().RememberConsent || j.ConsentID != "" || len(j.request.AuthorizationDetails) > 0 {
 		return false
+	}
+	if slices.Contains(j.request.Prompt, "consent") || slices.Contains(j.request.Prompt, "select_account") {
+		return false // the page is where a customer sees, and changes, as whom they agree
+	}
+	if j.asked().NeedsAccounts() {
+		return false // which accounts they picked belongs to one authorization
 	}
 	for _, scope := range j.Scopes {
 		if !slices.Contains(j.Agreed, scope) {
@@ -226,6 +261,12 @@ func (j *journey) agreedBefore() bool {
 		}
 	}
 	return len(j.Scopes) > 0
+}
+
+func (j *journey) asked() consent.Asked {
+	return consent.Asked{
+		Client: *j.webClient(), Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
+	}
 }
 
 func (j *journey) webClient() *web.Client {
@@ -255,9 +296,10 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, errRequestURI)
 		return
 	}
+	proof := s.pageProof(loginHash, uri, form.Get("accounts"))
 	switch {
-	case loginHash == nil:
-		http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+	case loginHash == nil || !hmac.Equal([]byte(proof), []byte(form.Get("shown"))):
+		s.undecided(w, r, c.Client, uri)
 	case form.Get("decision") == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
 		s.askForAccounts(w, r, c.Client, uri)
 	case form.Get("decision") == "approve":
@@ -374,9 +416,9 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, to *fapi.Redire
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
 	refused := fapi.AsError(err)
 	s.logRefusal(r, nil, refused)
-	title := "This link cannot be used"
+	title := s.pages.Text("error.title")
 	if refused.Status >= http.StatusInternalServerError {
-		title = "Something went wrong"
+		title = s.pages.Text("error.server")
 	}
 	s.rendered(s.pages.Error(w, refused.Status, web.Error{Title: title, Text: refused.Description, Code: string(refused.Code)}))
 }

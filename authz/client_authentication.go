@@ -46,7 +46,7 @@ func (s *Server) clientAuthenticated(_ context.Context, r *Request) error {
 		}
 		r.use(use)
 	case fapi.TLSClientAuth, fapi.SelfSignedTLSClientAuth:
-		if err := c.CheckCertificate(r.Certificates, s.ClientCAs, s.now()); err != nil {
+		if err := c.checkCertificate(r.Certificates, s.ClientCAs, s.now()); err != nil {
 			return err
 		}
 	case fapi.ClientSecretBasic:

@@ -1,8 +1,11 @@
 package authz
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,7 +16,34 @@ import (
 // registeredClient is a client that may act.
 type registeredClient struct {
 	*fapi.Client
-	secretHash []byte
+	secretHash  []byte
+	certificate atomic.Pointer[checkedCertificate]
+}
+
+// checkedCertificate is the certificate that a client last authenticated with.
+type checkedCertificate struct {
+	der   []byte
+	until time.Time
+}
+
+// certificateTrusted is how long a certificate that was checked is not checked again: verifying its chain costs more than
+// the rest of a request. It is forgotten when the clients are loaded anew.
+const certificateTrusted = time.Minute
+
+// checkCertificate authenticates the client by its certificate (RFC 8705 §2).
+func (c *registeredClient) checkCertificate(chain []*x509.Certificate, roots *x509.CertPool, now time.Time) error {
+	if last := c.certificate.Load(); last != nil && len(chain) > 0 && now.Before(last.until) && bytes.Equal(last.der, chain[0].Raw) {
+		return nil
+	}
+	if err := c.CheckCertificate(chain, roots, now); err != nil {
+		return err
+	}
+	until := now.Add(certificateTrusted)
+	if end := chain[0].NotAfter; end.Before(until) {
+		until = end
+	}
+	c.certificate.Store(&checkedCertificate{chain[0].Raw, until})
+	return nil
 }
 
 // clientCache holds all clients, parsed. It is replaced as a whole when the database says that one has changed.
@@ -40,7 +70,7 @@ func (c *clientCache) load(ctx context.Context, db *storage.DB, log *zap.Logger)
 			log.Error("client left out", zap.String("client_id", row.ID), zap.Error(err))
 			continue
 		}
-		byID[row.ID] = &registeredClient{client, row.SecretHash}
+		byID[row.ID] = &registeredClient{Client: client, secretHash: row.SecretHash}
 	}
 	c.byID.Store(&byID)
 	return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
 )
@@ -47,7 +48,11 @@ func (s *Server) pushAuthorization(ctx context.Context, r *Request) (Response, e
 		}
 		request.DPoPJKT = r.Proof.JKT
 	}
-	uri, err := s.push(ctx, r.Client, request, r.Uses())
+	a, err := s.pending(ctx, r.Client, request)
+	if err != nil {
+		return nil, err
+	}
+	uri, err := s.push(ctx, a, r.Uses())
 	if err != nil {
 		return nil, err
 	}
@@ -67,20 +72,28 @@ func withoutCredentials(form url.Values) url.Values {
 	return params
 }
 
-// push stores a checked request and returns its request_uri.
-func (s *Server) push(ctx context.Context, c *fapi.Client, q *fapi.AuthorizationRequest, uses []storage.Use) (string, error) {
+// pending makes of a request what is stored of it, if a customer can be asked at all.
+func (s *Server) pending(ctx context.Context, c *fapi.Client, q *fapi.AuthorizationRequest) (*storage.Authorization, error) {
 	if err := s.engine.CheckAuthorize(ctx, c, q); err != nil {
-		return "", err
+		return nil, err
 	}
 	consentID, err := s.namedConsent(q)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	acr, err := s.requiredACR(q, consentID)
+	if err != nil {
+		return nil, err
+	}
+	if q.IDTokenHint != "" {
+		if _, err := s.keys.Verify(q.IDTokenHint, keys.TypeIDToken); err != nil {
+			return nil, fapi.Refuse(fapi.InvalidRequest, "The id_token_hint is not an ID token of this server, or too old to tell.").Because(err)
+		}
 	}
 	encoded, err := json.Marshal(q)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	uri := requestURIPrefix + randomToken()
 	now := s.now()
 	a := &storage.Authorization{
 		ID:                 storage.NewID(),
@@ -89,15 +102,21 @@ func (s *Server) push(ctx context.Context, c *fapi.Client, q *fapi.Authorization
 		Scopes:             q.Scopes,
 		ConsentID:          consentID,
 		AuthenticatedAfter: authenticatedAfter(q, now),
-		ACRRequired:        s.requiredACR(q, consentID),
-		RequestURIHash:     hashOf(uri),
+		ACRRequired:        acr,
 		RequestURILifetime: c.Rules().RequestURILifetime,
 		JourneyLifetime:    journeyLifetime,
 	}
 	if a.Scopes == nil {
 		a.Scopes = []string{}
 	}
-	err = s.db.Push(ctx, uses, a)
+	return a, nil
+}
+
+// push stores a pending authorization and returns its request_uri.
+func (s *Server) push(ctx context.Context, a *storage.Authorization, uses []storage.Use) (string, error) {
+	uri := requestURIPrefix + randomToken()
+	a.RequestURIHash = hashOf(uri)
+	err := s.db.Push(ctx, uses, a)
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", errConsentUnusable.Because(err)
 	}
@@ -141,15 +160,17 @@ func authenticatedAfter(q *fapi.AuthorizationRequest, now time.Time) *time.Time 
 }
 
 // requiredACR is the acr that the login must have: strong customer authentication when the request says it is essential
-// and leaves no other choice, or when the institution wants it for consents.
-func (s *Server) requiredACR(q *fapi.AuthorizationRequest, consentID string) string {
-	if len(q.ACREssential) > 0 && !slices.Contains(q.ACREssential, authn.CA) {
-		return authn.SCA
+// and leaves no other choice, or when the institution wants it for consents. One that we cannot give is refused
+// (OpenID Connect Core §5.5.1.1).
+func (s *Server) requiredACR(q *fapi.AuthorizationRequest, consentID string) (string, error) {
+	strong, weak := slices.Contains(q.ACREssential, authn.SCA), slices.Contains(q.ACREssential, authn.CA)
+	switch {
+	case len(q.ACREssential) > 0 && !strong && !weak:
+		return "", fapi.Refuse(fapi.UnmetAuthentication, "The server cannot authenticate the customer as the acr demands.")
+	case strong && !weak, consentID != "" && s.RequireSCA:
+		return authn.SCA, nil
 	}
-	if consentID != "" && s.RequireSCA {
-		return authn.SCA
-	}
-	return ""
+	return "", nil
 }
 
 // randomToken is 256 bits that nobody can guess.

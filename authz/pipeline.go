@@ -2,9 +2,12 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
 )
 
 // pipeline says what is checked where, and in which order. Each row is one check, the clause that asks for it, and the
@@ -35,11 +38,18 @@ const (
 func (s *Server) backChannel(e *route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		req := &Request{HTTP: r, endpoint: e, Certificates: certificates(r)}
+		remembered := s.db.RememberedSince()
 		response, err := s.answer(w, req)
 		if !req.handedOver && len(req.uses) > 0 {
 			if used := s.db.Use(r.Context(), req.uses...); used != nil && err == nil {
 				err = used
 			}
+		}
+		if err == nil && len(req.uses) > 0 && s.forgot(remembered) {
+			err = errForgotten
+		}
+		if errors.Is(err, storage.ErrAlreadyUsed) {
+			err = s.replayed(r.Context(), req, err)
 		}
 		if s.DPoPNonces && (req.Proof != nil || r.Header.Get("DPoP") != "") {
 			w.Header().Set("DPoP-Nonce", s.nonces.New(s.now()))
@@ -50,6 +60,29 @@ func (s *Server) backChannel(e *route) http.HandlerFunc {
 		}
 		response.write(w)
 	}
+}
+
+var errForgotten = fapi.Refuse(fapi.InvalidClient, "The memory of used identifiers was lost just now. Make a new assertion and a new proof.")
+
+// forgot tells whether the database has crashed since a request's identifiers were held against its memory. They may then
+// have been used up in an empty one. Every connection learns of a crash before it serves, so this is known by now.
+func (s *Server) forgot(since time.Time) bool { return s.db.RememberedSince().After(since) }
+
+// replayed tells which of the two identifiers that a request may use up was used before. They were refused together and
+// neither was kept: alone, the one that is new is used up now.
+func (s *Server) replayed(ctx context.Context, r *Request, cause error) error {
+	assertion := fapi.Refuse(fapi.InvalidClient, "The jti of the client assertion was used before.").Because(cause)
+	if r.Proof == nil {
+		return assertion
+	}
+	for _, use := range r.uses[:len(r.uses)-1] { // the proof is checked last
+		if err := s.db.Use(ctx, use); errors.Is(err, storage.ErrAlreadyUsed) {
+			return assertion
+		} else if err != nil {
+			return err
+		}
+	}
+	return fapi.Refuse(fapi.InvalidDPoPProof, "The jti of the DPoP proof was used before.").Because(cause)
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *Request) (_ Response, err error) {

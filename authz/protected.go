@@ -18,6 +18,10 @@ var dpopAlgorithms = []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDS
 
 var errBadToken = fapi.Refuse(fapi.InvalidToken, "The access token is unknown, expired, revoked, or not the caller's.")
 
+// errNoToken is for a call without a token, or with a scheme that is none of ours: its challenge names no error
+// (RFC 6750 §3.1).
+var errNoToken = fapi.Refuse(fapi.InvalidToken, "The call needs an access token in its Authorization header.")
+
 // access is a call of one of our own protected resources (userinfo, the consent API) with a token that is good.
 type access struct {
 	token *engine.AccessToken
@@ -30,7 +34,7 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	dpop := strings.EqualFold(scheme, "DPoP")
 	if presented == "" {
 		if !dpop && !strings.EqualFold(scheme, "Bearer") || header == "" {
-			return nil, fapi.Refuse(fapi.InvalidToken, "The call needs an access token in its Authorization header.")
+			return nil, errNoToken
 		}
 		presented = header
 	}
@@ -41,6 +45,7 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	if !ok {
 		return nil, errBadToken
 	}
+	remembered := s.db.RememberedSince()
 	proof, uses, err := s.possession(r, presented, dpop)
 	if err != nil {
 		return nil, err
@@ -56,6 +61,8 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 		return nil, fapi.Refuse(fapi.InvalidDPoPProof, "The DPoP proof was used before.").WithStatus(http.StatusUnauthorized)
 	case err != nil:
 		return nil, err
+	case len(uses) > 0 && s.forgot(remembered):
+		return nil, fapi.Refuse(fapi.InvalidDPoPProof, "The memory of used proofs was lost just now. Make a new one.").WithStatus(http.StatusUnauthorized)
 	}
 	return &access{t, live}, nil
 }
@@ -95,7 +102,7 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, err error) {
 	refused := fapi.AsError(err)
 	s.logRefusal(r, nil, refused)
 	var params []string
-	if r.Header.Get("Authorization") != "" { // RFC 6750 §3.1: no code for a call that brought nothing
+	if refused != errNoToken {
 		params = append(params, fmt.Sprintf(`error="%s"`, refused.Code), fmt.Sprintf(`error_description="%s"`, refused.Description))
 	}
 	scheme := "Bearer"
@@ -106,7 +113,7 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set("DPoP-Nonce", s.nonces.New(s.now()))
 		}
 	}
-	if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden {
+	if refused.Status < http.StatusInternalServerError {
 		w.Header().Set("WWW-Authenticate", strings.TrimSpace(scheme+" "+strings.Join(params, ", ")))
 	}
 }

@@ -2,15 +2,12 @@ package authz
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 
 	"go.uber.org/zap"
 
-	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/fapi"
-	"github.com/countersign/countersign/storage"
 )
 
 // Response is an endpoint's answer.
@@ -65,9 +62,6 @@ type errorBody struct {
 
 // refuse writes an error to a client and logs it: a client's fault as a warning, ours as an error.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *Request, err error) {
-	if errors.Is(err, storage.ErrAlreadyUsed) {
-		err = engine.Replayed.Because(err)
-	}
 	refused := fapi.AsError(err)
 	s.logRefusal(r, req, refused)
 	if refused.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {

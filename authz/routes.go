@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/gorilla/mux"
 
@@ -102,7 +103,7 @@ func (s *Server) health(r *mux.Router) {
 
 // handle registers a path for its methods; any other method is told which ones there are (RFC 9110 §15.5.6).
 func (s *Server) handle(r *mux.Router, path string, methods []string, f http.HandlerFunc) {
-	r.Path(path).Methods(methods...).HandlerFunc(f)
+	r.Path(path).Methods(slices.Clone(methods)...).HandlerFunc(f) // mux writes into the list that it is given
 	r.Path(path).HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		for _, m := range methods {
 			w.Header().Add("Allow", m)

@@ -47,6 +47,7 @@ type Server struct {
 	log      *zap.Logger
 	clients  clientCache
 	nonces   *fapi.Nonces
+	pageKey  []byte // of pageProof
 	metadata []byte
 	now      func() time.Time
 }
@@ -67,7 +68,7 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	s := &Server{
 		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
 		engine: engine.New(c.Issuer, c.Resource, p.DB, p.Keys),
-		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")),
+		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")), pageKey: p.DB.Keys().Derive("consent pages"),
 	}
 	c.Authn.Client = s.pageClient
 	s.authn = authn.New(p.DB, p.Pages, p.Log, c.Authn)

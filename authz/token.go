@@ -9,7 +9,7 @@ import (
 
 // issueTokens answers POST /token (RFC 6749 §3.2).
 func (s *Server) issueTokens(ctx context.Context, r *Request) (Response, error) {
-	tokens, err := s.engine.Token(ctx, engine.TokenRequest{Client: r.Client, Form: r.Form, Uses: r.Uses(), Confirmation: r.Confirmation})
+	tokens, err := s.engine.Token(ctx, engine.TokenRequest{Client: r.Client, Form: r.Form, Uses: r.Uses, Confirmation: r.Confirmation})
 	if err != nil {
 		return nil, err
 	}

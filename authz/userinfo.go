@@ -19,16 +19,9 @@ func (s *Server) userInfo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) userClaims(w http.ResponseWriter, r *http.Request) (map[string]any, error) {
-	presented := ""
-	if r.Method == http.MethodPost && r.Header.Get("Authorization") == "" { // RFC 6750 §2.2
-		form, err := readForm(w, r)
-		if err != nil {
-			return nil, err
-		}
-		if err := fapi.CheckParameters(form); err != nil {
-			return nil, err
-		}
-		presented = form.Get("access_token")
+	presented, err := postedToken(w, r)
+	if err != nil {
+		return nil, err
 	}
 	a, err := s.authenticateToken(r, presented)
 	if err != nil {
@@ -42,4 +35,23 @@ func (s *Server) userClaims(w http.ResponseWriter, r *http.Request) (map[string]
 		return nil, errBadToken // a bound token belongs into the header (FAPI 2.0 §5.3.3)
 	}
 	return engine.UserInfo(a.live, scopes)
+}
+
+// postedToken returns the token that a call has in its body (RFC 6750 §2.2), "" for none.
+func postedToken(w http.ResponseWriter, r *http.Request) (string, error) {
+	inHeader := r.Header.Get("Authorization") != ""
+	if r.Method != http.MethodPost || r.ContentLength == 0 || inHeader && r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" {
+		return "", nil
+	}
+	form, err := readForm(w, r)
+	if err != nil {
+		return "", err
+	}
+	if err := fapi.CheckParameters(form); err != nil {
+		return "", err
+	}
+	if form.Has("access_token") && inHeader {
+		return "", fapi.Refuse(fapi.InvalidRequest, "The call has more than one access token.") // RFC 6750 §2
+	}
+	return form.Get("access_token"), nil
 }

@@ -8,10 +8,12 @@ import (
 // The customer who logs in at the suite's and the benchmark's hands. It has every claim that the metadata lists: the
 // suite asks for all of them.
 const (
-	customerName  = "alice"
-	customerFull  = "Alice Example"
-	customerEmail = "alice@example.org"
-	customerPhone = "+441632960123" // a number that Ofcom keeps for fiction
+	customerName   = "alice"
+	customerFull   = "Alice Example"
+	customerGiven  = "Alice"
+	customerFamily = "Example"
+	customerEmail  = "alice@example.org"
+	customerPhone  = "+441632960123" // a number that Ofcom keeps for fiction
 )
 
 var accounts = []struct{ ID, Name, Number, Currency string }{
@@ -22,7 +24,8 @@ var accounts = []struct{ ID, Name, Number, Currency string }{
 // createCustomer makes the customer, unless the database has been here before.
 func (s *setup) createCustomer(ctx context.Context, p *prepared, database string) error {
 	args := []string{"customer", "create", "--database-url", database, "--master-key-file", p.masterKey,
-		"--username", customerName, "--name", customerFull, "--email", customerEmail, "--phone", customerPhone,
+		"--username", customerName, "--name", customerFull,
+		"--given-name", customerGiven, "--family-name", customerFamily, "--email", customerEmail, "--phone", customerPhone,
 		"--fineract-client-id", "1", "--password-file", "-"}
 	for _, a := range accounts {
 		args = append(args, "--account", strings.Join([]string{a.ID, a.Name, a.Number, a.Currency}, ":"))

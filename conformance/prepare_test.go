@@ -18,24 +18,24 @@ import (
 
 // folder is prepared once: making twenty RSA keys takes a second or two.
 var folder = sync.OnceValues(func() (*setup, error) {
-	dir, err := os.MkdirTemp("", "conformance-test-*")
-	if err != nil {
-		return nil, err
-	}
-	s := testSetup(filepath.Join(dir, "folder"))
-	_, err = s.prepare()
+	s := testSetup(filepath.Join(testDir, "folder"))
+	_, err := s.prepare()
 	return s, err
 })
+
+var testDir string
 
 func testSetup(dir string) *setup {
 	return &setup{Dir: dir, Suite: "https://suite.example", Host: "localhost", Port: 9443, MTLSPort: 9444, ResourcePort: 9445, DPoPNonces: true}
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if s, err := folder(); err == nil {
-		os.RemoveAll(filepath.Dir(s.Dir))
+	var err error
+	if testDir, err = os.MkdirTemp("", "conformance-test-*"); err != nil {
+		panic(err)
 	}
+	code := m.Run()
+	os.RemoveAll(testDir)
 	os.Exit(code)
 }
 

@@ -121,8 +121,6 @@ func (s *setup) runPlan(ctx context.Context, r *result) error {
 	defer log.Close()
 	command := exec.CommandContext(ctx, "python3", append(args, r.combination.spec(), s.file(alias+".json"))...)
 	command.Stdout, command.Stderr = log, log
-	// Ended politely, it could not be asked to stop its module: the suite ends that itself when the alias is used again.
-	command.WaitDelay = 5 * time.Second
 	ran := command.Run()
 	content, err := os.ReadFile(resultFile)
 	if err != nil {
@@ -180,16 +178,16 @@ func writeRemarks(w io.Writer, results []*result) {
 	remarks := map[string][]string{} // plans, by remark
 	for _, r := range results {
 		if r.err != nil {
-			remarks["FAILED to run: "+r.err.Error()] = append(remarks["FAILED to run: "+r.err.Error()], r.combination.alias())
+			remark := "FAILED to run: " + r.err.Error()
+			remarks[remark] = append(remarks[remark], r.combination.alias())
 		}
 		for _, m := range r.Modules {
 			if m.Result == "PASSED" {
 				continue
 			}
 			remark := m.Result + " `" + m.Name + "`"
-			for _, c := range append(m.Failures, m.Warnings...) {
-				remark += " — " + c.Source + ": " + c.Message
-				break
+			if unmet := append(m.Failures, m.Warnings...); len(unmet) > 0 {
+				remark += " — " + unmet[0].Source + ": " + unmet[0].Message
 			}
 			if m.Note != "" {
 				remark += " — " + m.Note

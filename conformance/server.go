@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,6 +43,9 @@ func (s *setup) start(ctx context.Context, p *prepared) (_ *servers, err error) 
 			up.stop()
 		}
 	}()
+	if err := s.freePorts(); err != nil {
+		return nil, err
+	}
 	if err := s.build(ctx); err != nil {
 		return nil, err
 	}
@@ -69,6 +73,20 @@ func (s *setup) start(ctx context.Context, p *prepared) (_ *servers, err error) 
 	}
 	up.bank, err = s.startBank(ctx, p)
 	return up, err
+}
+
+// freePorts finds out early that something else listens. A server left over from another run would answer for the new one.
+func (s *setup) freePorts() error {
+	var busy []error
+	for _, port := range []int{s.Port, s.MTLSPort, s.ResourcePort} {
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			busy = append(busy, err)
+			continue
+		}
+		l.Close()
+	}
+	return errors.Join(busy...)
 }
 
 func (s *setup) binary() string {
@@ -212,7 +230,9 @@ func (up *servers) stop() {
 		up.bank.Close()
 	}
 	if up.process != nil {
-		up.process.Process.Signal(syscall.SIGTERM)
+		if err := up.process.Process.Signal(syscall.SIGTERM); err != nil {
+			up.process.Process.Kill() // Windows knows no other way
+		}
 		select {
 		case <-up.ended:
 		case <-time.After(endsAfter):

@@ -6,9 +6,11 @@
 //	        ── may it do this: scope, consent, account, owner, how it logged in?   need.go
 //	        ── handler, which finds a [Principal] in the request's context
 //
+//	guard.go           the configuration, and what is checked of it at the start
 //	token.go           from the token to the principal: cache, then one of the two ways
 //	introspection.go   opaque tokens: the authorization server is asked (RFC 7662), by a caller that authenticates
 //	jwt.go, jwks.go    JWT access tokens (RFC 9068): checked here with the authorization server's keys
+//	claims.go          what must be said of a token, either way, and the principal made of it
 //	challenge.go       what a refused caller is told (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3)
 //	replay.go          proofs that were used before
 //

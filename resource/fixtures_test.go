@@ -77,10 +77,15 @@ func jkt(key crypto.Signer) string {
 	return base64.RawURLEncoding.EncodeToString(sum)
 }
 
-// clock is the time of both servers, which a test may move.
-type clock struct{ offset atomic.Int64 }
+// clock is the time of both servers. It stands still unless a test moves it.
+type clock struct {
+	start  time.Time
+	offset atomic.Int64
+}
 
-func (c *clock) now() time.Time              { return time.Now().Add(time.Duration(c.offset.Load())) }
+func newClock() *clock { return &clock{start: time.Now()} }
+
+func (c *clock) now() time.Time              { return c.start.Add(time.Duration(c.offset.Load())) }
 func (c *clock) advance(d time.Duration)     { c.offset.Add(int64(d)) }
 func (c *clock) at(d time.Duration) int64    { return c.now().Add(d).Unix() }
 func (c *clock) date(d time.Duration) string { return c.now().Add(d).UTC().Format(time.RFC3339) }
@@ -150,6 +155,7 @@ func (d *double) serveKeys(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *double) introspect(w http.ResponseWriter, r *http.Request) {
+	r.ParseForm() // net/http notices that the caller left only when the body was read
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
@@ -282,7 +288,7 @@ func setup(t testing.TB, change func(*Config)) *bundle {
 }
 
 func newBundle(t testing.TB) *bundle {
-	c := &clock{}
+	c := newClock()
 	b := &bundle{double: newDouble(t, c), clock: c}
 	pool := x509.NewCertPool()
 	pool.AddCert(b.double.Certificate())

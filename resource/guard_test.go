@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -301,7 +302,7 @@ func BenchmarkRequire(b *testing.B) {
 			r := httptest.NewRequest("GET", "/accounts", nil)
 			r.Header.Set("Authorization", "Bearer "+test.token)
 			r.Header.Set(interactionHeader, tokenID)
-			r.TLS.PeerCertificates = append(r.TLS.PeerCertificates, tppCert.Leaf)
+			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{tppCert.Leaf}}
 			w := httptest.NewRecorder()
 			ok.ServeHTTP(w, r)
 			b.ReportAllocs()

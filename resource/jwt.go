@@ -23,7 +23,7 @@ func (g *Guard) verify(ctx context.Context, token string) (*claims, error) {
 	}
 	// An ID token or a request object is no access token (RFC 9068 §4, RFC 8725 §3.11).
 	typ, _ := header.ExtraHeaders[jose.HeaderType].(string)
-	if !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), "at+jwt") {
+	if strings.TrimPrefix(strings.ToLower(typ), "application/") != "at+jwt" { // RFC 7515 §4.1.9
 		return nil, bad("typ is %q", typ)
 	}
 	if header.KeyID == "" {

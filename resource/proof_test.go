@@ -134,6 +134,17 @@ func TestDPoP(t *testing.T) { // DPOP-02
 	}
 }
 
+func TestDPoP_strippedPrefix(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	b.service.Config.Handler = http.StripPrefix("/v1", b.service.Config.Handler)
+	token := b.issue(m{"cnf": m{"jkt": jkt(tppKey)}})
+	for htu, status := range map[string]int{api + "/v1/accounts": 200, api + "/accounts": 401} {
+		header := http.Header{"Authorization": {"DPoP " + token}, "Dpop": {b.proof(token, nil, m{"htu": htu})}}
+		expect(t, b.call(t, nil, "GET", "/v1/accounts?page=1", header), status, fapi.InvalidDPoPProof)
+	}
+}
+
 func TestDPoP_replay(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -200,7 +211,7 @@ func TestDPoP_nonce(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	c := &clock{}
+	c := newClock()
 	memory := newMemory(4, c.now)
 	n := byte(0)
 	first := func(hash byte, life time.Duration) bool {

@@ -240,7 +240,11 @@ func TestIntrospection_answers(t *testing.T) {
 		{"500 is no answer", answer(500, plain, good), 503},
 		{"201 is no answer", answer(201, plain, good), 503},
 		{"redirects are not followed", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/introspect", http.StatusTemporaryRedirect)
+			if r.URL.Path == "/mtls/introspect" {
+				writeJSON(w, m{"active": false}) // would be 401
+				return
+			}
+			http.Redirect(w, r, "/mtls/introspect", http.StatusTemporaryRedirect)
 		}, 503},
 		{"a broken connection is no answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 503},
 		{"an answer that takes too long is none", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 503},

@@ -40,7 +40,7 @@ type Login struct {
 	SignUpURL string
 }
 
-// Login shows the page, with 200 or, with a Problem, 401.
+// Login shows the page, with 200 or, with a Problem, 403 or 422 (401 would promise WWW-Authenticate).
 // As with all pages: an error is for the log, the customer has been answered.
 func (p *Pages) Login(w http.ResponseWriter, status int, v Login) error {
 	return p.render(w, status, "login", csp(v.Client), v.Problem, v)

@@ -478,7 +478,7 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 	if err := json.Unmarshal(raw, &english); err != nil {
 		t.Fatal(err)
 	}
-	used := map[string]bool{"dir": true, "date": true, "error.title": true, "error.text": true, "error.internal": true}
+	used := map[string]bool{"dir": true, "date": true, "error.title": true, "error.text": true, "error.internal": true, "error.server": true}
 	names, _ := templateFiles.ReadDir("templates")
 	for _, name := range names {
 		source, _ := templateFiles.ReadFile("templates/" + name.Name())

@@ -139,10 +139,18 @@ func (b *Browser) Submit(t testing.TB, p *Page, fields url.Values) *Page {
 // Post sends a form to an address of the server.
 func (b *Browser) Post(t testing.TB, address string, form url.Values) *Page {
 	t.Helper()
+	return b.PostWith(t, address, form, http.Header{"Sec-Fetch-Site": {"same-origin"}})
+}
+
+// PostWith sends a form with these headers, as another site's page or an old browser would.
+func (b *Browser) PostWith(t testing.TB, address string, form url.Values, header http.Header) *Page {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
 	check(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	for name, values := range header {
+		r.Header[name] = values
+	}
 	return b.follow(t, r)
 }
 

@@ -77,11 +77,12 @@ type call struct {
 	code string // made before the decision was stored
 
 	// token endpoint
-	uses         []storage.Use
+	uses         func() []storage.Use
 	confirmation fapi.Confirmation
 	resources    []string
 	refreshToken string        // presented
 	live         *storage.Live // redeemed or loaded
+	accessToken  string        // made
 	err          error         // what the store or a rule of ours said; fosite would make a server_error of it
 }
 
@@ -148,8 +149,8 @@ func (e *Engine) authorizeRequest(ctx context.Context, r *fapi.AuthorizationRequ
 type TokenRequest struct {
 	Client       *fapi.Client
 	Form         url.Values
-	Uses         []storage.Use     // identifiers that the request uses up
-	Confirmation fapi.Confirmation // what the tokens get bound to
+	Uses         func() []storage.Use // identifiers that the request uses up; called once they are handed to the store
+	Confirmation fapi.Confirmation    // what the tokens get bound to
 }
 
 // TokenResponse is the successful answer (RFC 6749 §5.1).
@@ -177,7 +178,15 @@ func (e *Engine) Token(ctx context.Context, t TokenRequest) (*TokenResponse, err
 	if !t.Client.MayUse(grantType) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for this grant_type.")
 	}
-	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, confirmation: t.Confirmation, resources: t.Form["resource"]}
+	if grantType == fapi.GrantAuthorizationCode && t.Form.Get("code") == "" {
+		return nil, fapi.Refuse(fapi.InvalidRequest, "code is missing.")
+	}
+	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, confirmation: t.Confirmation}
+	for _, resource := range t.Form["resource"] {
+		if resource != "" && !contains(c.resources, resource) { // RFC 6749 §3.2: without a value it is as if omitted
+			c.resources = append(c.resources, resource)
+		}
+	}
 	ctx = context.WithValue(ctx, callKey{}, c)
 	session := newSession(nil)
 	form := t.Form

@@ -16,17 +16,12 @@ import (
 
 // GenerateIDToken is fosite's call for an ID token.
 func (e *Engine) GenerateIDToken(ctx context.Context, _ time.Duration, r fosite.Requester) (string, error) {
-	c, s := callOf(ctx), r.GetSession().(*session)
-	// fosite has made the access token by now and asks for its hash alone; it is kept in the claims that it fills in.
-	return e.signIDToken(c, s, s.claims.AccessTokenHash, r.GetGrantedScopes())
+	return e.idToken(callOf(ctx), r.GetSession().(*session))
 }
 
-func (e *Engine) idToken(c *call, s *session, accessToken string, scopes []string) (string, error) {
-	return e.signIDToken(c, s, leftHalfHash(c.client.IDTokenSignedResponseAlg, accessToken), scopes)
-}
-
-// signIDToken makes an ID token (OpenID Connect Core §2).
-func (e *Engine) signIDToken(c *call, s *session, accessTokenHash string, scopes []string) (string, error) {
+// idToken makes an ID token (OpenID Connect Core §2). The access token has been made before it; fosite's hash of that
+// knows no EdDSA.
+func (e *Engine) idToken(c *call, s *session) (string, error) {
 	claims := map[string]any{
 		"iss":       e.issuer,
 		"sub":       s.claims.Subject,
@@ -36,7 +31,7 @@ func (e *Engine) signIDToken(c *call, s *session, accessTokenHash string, scopes
 		"auth_time": s.live.AuthTime.Unix(),
 		"acr":       s.live.ACR,
 		"amr":       s.live.AMR,
-		"at_hash":   accessTokenHash,
+		"at_hash":   leftHalfHash(c.client.IDTokenSignedResponseAlg, c.accessToken),
 	}
 	if s.request.Nonce != "" {
 		claims["nonce"] = s.request.Nonce

@@ -41,32 +41,45 @@ func (h refreshHandler) load(ctx context.Context, c *call, r fosite.AccessReques
 	if t.Confirmation != nil && !t.Confirmation.Matches(c.confirmation) {
 		return fapi.Refuse(fapi.InvalidGrant, "The refresh token is bound to another key.")
 	}
-	var err error
-	if c.client.Public() {
-		c.live, err = h.e.db.Rotate(ctx, c.uses, t.AuthorizationID, c.client.ID, t.Generation)
-	} else {
-		c.live, err = h.e.db.LoadLive(ctx, c.uses, t.AuthorizationID, c.client.ID, "")
+	if !c.client.Public() {
+		c.refreshToken = presented
+		live, err := h.e.db.LoadLive(ctx, c.uses(), t.AuthorizationID, c.client.ID, "")
+		return h.take(c, r, live, err)
 	}
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
+	// To rotate ends the token that was presented: what the request asks for is judged before.
+	if r.GetRequestForm().Get("scope") != "" || len(c.resources) > 0 {
+		live, err := h.e.db.LoadLive(ctx, nil, t.AuthorizationID, c.client.ID, "")
+		if err := h.take(c, r, live, err); err != nil {
+			return err
+		}
+	}
+	live, err := h.e.db.Rotate(ctx, c.uses(), t.AuthorizationID, c.client.ID, t.Generation)
+	return h.take(c, r, live, err)
+}
+
+// take grants what the request asks for of what the store found.
+func (h refreshHandler) take(c *call, r fosite.AccessRequester, live *storage.Live, err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
 		return errBadRefreshToken
-	case errors.Is(err, storage.ErrAlreadyUsed):
-		return Replayed.Because(err)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
+	c.live = live
 	s := r.GetSession().(*session)
-	if err := s.hydrate(c.live); err != nil {
+	if err := s.hydrate(live); err != nil {
 		return err
 	}
-	scopes, err := narrowed(r.GetRequestForm().Get("scope"), c.live.Scopes)
+	if _, err := h.e.audience(c, s.request.Resources); err != nil {
+		return err
+	}
+	scopes, err := narrowed(r.GetRequestForm().Get("scope"), live.Scopes)
 	if err != nil {
 		return err
 	}
 	for _, scope := range scopes {
 		r.GrantScope(scope)
 	}
-	c.refreshToken = presented
 	return nil
 }
 
@@ -100,7 +113,7 @@ func (h refreshHandler) PopulateTokenEndpointResponse(ctx context.Context, r fos
 	}
 	response.SetExtra("refresh_token", refresh)
 	if r.GetGrantedScopes().Has("openid") {
-		idToken, err := h.e.idToken(c, s, access, r.GetGrantedScopes())
+		idToken, err := h.e.idToken(c, s)
 		if err != nil {
 			return err
 		}

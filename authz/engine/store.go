@@ -28,14 +28,11 @@ func (s store) GetClient(ctx context.Context, id string) (fosite.Client, error) 
 func (s store) GetAuthorizeCodeSession(ctx context.Context, signature string, given fosite.Session) (fosite.Requester, error) {
 	c := callOf(ctx)
 	if c.live == nil {
-		c.live, c.err = s.e.db.Redeem(ctx, c.uses, []byte(signature), c.client.ID, c.client.Rules().RefreshLifetime)
+		c.live, c.err = s.e.db.Redeem(ctx, c.uses(), []byte(signature), c.client.ID, c.client.Rules().RefreshLifetime)
 		switch {
 		case errors.Is(c.err, storage.ErrNotFound):
 			c.err = nil
 			return nil, fosite.ErrNotFound
-		case errors.Is(c.err, storage.ErrAlreadyUsed):
-			c.err = Replayed.Because(c.err)
-			return nil, c.err
 		case c.err != nil:
 			return nil, c.err
 		}
@@ -48,9 +45,6 @@ func (s store) GetAuthorizeCodeSession(ctx context.Context, signature string, gi
 	}
 	return s.requester(c, given.(*session)), nil
 }
-
-// Replayed refuses an assertion or proof whose jti was seen before.
-var Replayed = fapi.Refuse(fapi.InvalidClient, "The jti was used before.")
 
 // checkCodeBinding compares the DPoP key with the one that the authorization request named (RFC 9449 §10).
 func checkCodeBinding(s *session, c *call) error {
@@ -95,9 +89,7 @@ func (s store) CreateAccessTokenSession(ctx context.Context, _ string, _ fosite.
 	if c.grantType != fapi.GrantClientCredentials {
 		return nil
 	}
-	if c.err = s.e.db.Use(ctx, c.uses...); errors.Is(c.err, storage.ErrAlreadyUsed) {
-		c.err = Replayed.Because(c.err)
-	}
+	c.err = s.e.db.Use(ctx, c.uses()...)
 	return c.err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -126,7 +127,10 @@ func (e *Engine) seal(prefix, purpose string, token any) (string, error) {
 }
 
 func (e *Engine) unseal(purpose, sealed string) ([]byte, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	if strings.ContainsAny(sealed, "\r\n") { // which Go's decoder would skip: a token is written in one way
+		return nil, errors.New("engine: line break in a token")
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +171,7 @@ func (e *Engine) GenerateAccessToken(ctx context.Context, r fosite.Requester) (t
 	} else {
 		token, err = e.seal(accessPrefix, accessPurpose, t)
 	}
+	c.accessToken = token
 	return token, "", err
 }
 

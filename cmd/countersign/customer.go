@@ -65,6 +65,8 @@ func (c *customerCommand) change(ctx context.Context, username string, change fu
 type customerCreate struct {
 	Username         string    `help:"User name to log in with." required:"" placeholder:"NAME"`
 	Name             string    `help:"Full name." placeholder:"NAME"`
+	GivenName        string    `help:"Given name, for the claim given_name." placeholder:"NAME"`
+	FamilyName       string    `help:"Family name, for the claim family_name." placeholder:"NAME"`
 	Email            string    `help:"Email address." placeholder:"ADDRESS"`
 	Phone            string    `help:"Telephone number." placeholder:"NUMBER"`
 	FineractClientID *int64    `name:"fineract-client-id" help:"The customer's client id in Fineract." placeholder:"ID"`
@@ -97,7 +99,10 @@ func (c *customerCreate) Run(ctx context.Context, all *commands) error {
 	}
 	defer done()
 	id, err := a.CreateCustomer(ctx, authn.NewCustomer{
-		Profile:          storage.Profile{Username: c.Username, Name: c.Name, Email: c.Email, PhoneNumber: c.Phone},
+		Profile: storage.Profile{
+			Username: c.Username, Name: c.Name, GivenName: c.GivenName, FamilyName: c.FamilyName,
+			Email: c.Email, PhoneNumber: c.Phone,
+		},
 		Password:         password,
 		FineractClientID: c.FineractClientID,
 		Roles:            c.Role,

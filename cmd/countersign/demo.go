@@ -44,14 +44,20 @@ func (c *demoCommand) run(ctx context.Context, out io.Writer) (err error) {
 	d := &demo{demoCommand: *c, n: newNarrator(out), failed: make(chan error, 4)}
 	defer func() {
 		d.stop()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // whatever was broken off by it
 			d.n.line("\nStopped; nothing runs any more.")
+			if err != nil && c.Once {
+				err = errors.New("stopped before the end of the story")
+			} else {
+				err = nil
+			}
 		}
 	}()
 	if err := d.start(ctx); err != nil {
 		return err
 	}
 	if err := d.tell(ctx); err != nil {
+		d.lastWords()
 		return err
 	}
 	if c.Once {
@@ -64,11 +70,13 @@ func (c *demoCommand) run(ctx context.Context, out io.Writer) (err error) {
 // demo is everything that runs.
 type demo struct {
 	demoCommand
-	n      *narrator
-	dir    string
-	log    *zap.Logger
-	failed chan error // what ends by itself
-	stops  []func()   // to be called in the opposite order
+	n       *narrator
+	dir     string
+	log     *zap.Logger
+	logFile *os.File
+	failed  chan error // what ends by itself
+	stops   []func()   // to be called in the opposite order
+	idle    []func()   // closes connections that nobody uses: servers wait for them when they end
 
 	ca    *demoCA
 	roots *x509.CertPool
@@ -98,12 +106,25 @@ func (d *demo) address(port int) string { return net.JoinHostPort(d.Address, str
 func (d *demo) later(undo func()) { d.stops = append(d.stops, undo) }
 
 func (d *demo) stop() {
+	for _, closeIdle := range d.idle {
+		closeIdle()
+	}
 	for len(d.stops) > 0 {
 		last := len(d.stops) - 1
 		d.stops[last]()
 		d.stops = d.stops[:last]
 	}
 }
+
+// newHTTP makes a client for one of those who take part.
+func (d *demo) newHTTP(certificate *tls.Certificate) *http.Client {
+	c := newHTTP(d.roots, certificate)
+	d.idle = append(d.idle, c.CloseIdleConnections)
+	return c
+}
+
+// newBrowser makes one that is not to open addresses that begin with stop.
+func (d *demo) newBrowser(stop string) (*browser, error) { return newBrowser(d.newHTTP(nil), stop) }
 
 // start builds the stage, from the bottom up.
 func (d *demo) start(ctx context.Context) error {
@@ -155,7 +176,9 @@ func (d *demo) makeDir(context.Context) (err error) {
 		return err
 	}
 	d.later(func() { file.Close() })
+	d.logFile = file
 	encoding := zap.NewProductionEncoderConfig()
+	encoding.TimeKey = "time"
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	d.log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoding), file, zap.InfoLevel))
 	return nil
@@ -242,13 +265,13 @@ func (d *demo) invite() {
 		n.line("   %s %s", n.paint(faint, fmt.Sprintf("%-10s", name)), strings.TrimRight(fmt.Sprintf("%s  %s", n.paint(bold, value), n.paint(faint, more)), " "))
 	}
 	item("open", d.appURL(), "the sample app; press Connect your bank")
-	item("user name", d.alice.Username, "")
-	item("password", d.alice.Password, "")
+	item("user name", d.alice.username, "")
+	item("password", d.alice.password, "")
 	item("code", code, fmt.Sprintf("for %d s, then the next; always at %s/phone", int(left.Seconds()), d.appURL()))
 	item("withdraw", d.issuer()+"/consents", "what alice has agreed to")
 	n.line("")
 	n.prose(3, "The codes come from this secret, should you want them in your own authenticator app:")
-	n.prose(5, "%s", d.alice.uri(bankName))
+	n.line("     %s", d.alice.uri(bankName)) // in one piece, to be copied
 	n.line("")
 	n.prose(3, "Your browser will warn: it does not know the demo's CA. Go on, or have it trust the CA, which is good for "+
 		"localhost only and lies in")
@@ -269,12 +292,37 @@ func (d *demo) invite() {
 	n.line("   %s", end)
 }
 
-// wait lets it all run until ctx ends.
+// wait lets it all run until ctx ends. On a terminal the code of the moment stays on the last line.
 func (d *demo) wait(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-d.failed:
-		return err
+	tick := make(<-chan time.Time)
+	if isTerminal(d.n.w) {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		tick = ticker.C
+		fmt.Fprintln(d.n.w)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-d.failed:
+			return err
+		case now := <-tick:
+			code, left := d.alice.screen(now)
+			fmt.Fprintf(d.n.w, "\r   %s %s  %s   ", d.n.paint(faint, "code now  "), d.n.paint(bold, code), d.n.paint(faint, fmt.Sprintf("for %2d s more", int(left.Seconds()))))
+		}
+	}
+}
+
+// lastWords shows what the server logged last, which goes with the folder.
+func (d *demo) lastWords() {
+	content, err := os.ReadFile(d.logFile.Name())
+	if err != nil {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	d.n.line("\n    The server's log ends with:")
+	for _, line := range lines[max(0, len(lines)-3):] {
+		d.n.prose(6, "%s", line)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"html"
@@ -18,16 +17,20 @@ import (
 type browser struct {
 	http *http.Client
 	stop string // an address that it is not to open: there the walk takes over
+	hops []hop  // of the last click
 }
 
-func newBrowser(roots *x509.CertPool, stop string) (*browser, error) {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return nil, err
-	}
-	b := &browser{http: newHTTP(roots, nil), stop: stop}
-	b.http.Jar = jar
-	return b, nil
+// hop is one request of the browser. to is where it was sent on; "" when a page came.
+type hop struct {
+	method, url string
+	form        url.Values
+	status      int
+	to          string
+}
+
+func newBrowser(c *http.Client, stop string) (_ *browser, err error) {
+	c.Jar, err = cookiejar.New(nil)
+	return &browser{http: c, stop: stop}, err
 }
 
 // webPage is where the browser has arrived.
@@ -44,6 +47,7 @@ func (b *browser) open(ctx context.Context, address string) (*webPage, error) {
 const maxRedirects = 10
 
 func (b *browser) follow(ctx context.Context, method, address string, form url.Values) (*webPage, error) {
+	b.hops = nil
 	for range maxRedirects {
 		u, err := url.Parse(address)
 		if err != nil {
@@ -71,6 +75,7 @@ func (b *browser) follow(ctx context.Context, method, address string, form url.V
 			return nil, err
 		}
 		to := response.Header.Get("Location")
+		b.hops = append(b.hops, hop{method, address, form, response.StatusCode, to})
 		if to == "" {
 			return &webPage{u, response.StatusCode, string(body)}, nil
 		}
@@ -96,7 +101,7 @@ func (b *browser) submit(ctx context.Context, p *webPage, marker string, typed u
 }
 
 var (
-	mainID     = regexp.MustCompile(`<main[^>]*\bid="([a-z_]+)"`)
+	mainTag    = regexp.MustCompile(`<main[^>]*\bid="([a-z_]+)"`)
 	titleText  = regexp.MustCompile(`(?s)<title>(.*?)</title>`)
 	formText   = regexp.MustCompile(`(?s)<form\b([^>]*)>(.*?)</form>`)
 	inputTag   = regexp.MustCompile(`(?s)<input\b([^>]*)>`)
@@ -104,12 +109,17 @@ var (
 	problemTag = regexp.MustCompile(`(?s)<p class="problem"[^>]*>(.*?)</p>`)
 	secretText = regexp.MustCompile(`(?s)id="secret"><code[^>]*>(.*?)</code>`)
 	errorText  = regexp.MustCompile(`(?s)<code id="error_code"[^>]*>(.*?)</code>`)
+	heading    = regexp.MustCompile(`(?s)<h1>(.*?)</h1>`)
+	itemText   = regexp.MustCompile(`(?s)<li><strong>(.*?)</strong>`)
+	untilText  = regexp.MustCompile(`(?s)id="until">(.*?)</dd>`)
+	accountTag = regexp.MustCompile(`(?s)<span class="account-name">(.*?)</span></span>`)
+	anyTag     = regexp.MustCompile(`<[^>]*>`)
 	accountRow = regexp.MustCompile(`(?s)<input id="account_\d+" name="account" value="([^"]*)"`)
 )
 
 // is tells whether this is the page with that id.
 func (p *webPage) is(id string) error {
-	m := mainID.FindStringSubmatch(p.body)
+	m := mainTag.FindStringSubmatch(p.body)
 	if m != nil && m[1] == id {
 		return nil
 	}
@@ -174,4 +184,65 @@ func (p *webPage) accounts() []string {
 		ids = append(ids, html.UnescapeString(m[1]))
 	}
 	return ids
+}
+
+// summary is what a consent page tells a person: who, what, which accounts, until when.
+func (p *webPage) summary() [][2]string {
+	lines := [][2]string{{"", plain(find(heading, p.body))}}
+	for _, m := range itemText.FindAllStringSubmatch(p.body, -1) {
+		lines = append(lines, [2]string{"what", plain(m[1])})
+	}
+	for _, m := range accountTag.FindAllStringSubmatch(p.body, -1) {
+		lines = append(lines, [2]string{"account", plain(m[1])})
+	}
+	return append(lines, [2]string{"until", plain(find(untilText, p.body))})
+}
+
+func plain(markup string) string {
+	return strings.Join(strings.Fields(html.UnescapeString(anyTag.ReplaceAllString(markup, ""))), " ")
+}
+
+// surf tells what the browser did and where it has arrived.
+func (s *story) surf(p *webPage, err error) (*webPage, error) {
+	for i, h := range s.browser.hops {
+		address, query, _ := strings.Cut(h.url, "?")
+		s.n.line("    %s   %s", s.n.paint(blue, "→ "+h.method+" "+address), s.n.paint(faint, "Alice's browser"))
+		if i == 0 { // after a redirect it was told already
+			s.query(query)
+		}
+		for _, name := range inOrder(h.form) {
+			v := strings.Join(h.form[name], ", ")
+			switch name {
+			case "client_id", "request_uri", "accounts", "shown": // hidden fields
+				continue
+			case "password":
+				v = "••••••••"
+			}
+			s.n.pair(name, readable(name, v))
+		}
+		if h.to != "" {
+			s.n.line("    %s", s.n.paint(blue, fmt.Sprintf("← %d %s", h.status, http.StatusText(h.status))))
+			to, query, _ := strings.Cut(h.to, "?")
+			s.n.pair("Location", to)
+			s.query(query)
+		}
+	}
+	if err == nil && p.status != 0 {
+		s.n.line("    %s", s.n.paint(blue, fmt.Sprintf("← %d %s   the page “%s”", p.status, http.StatusText(p.status), p.title())))
+	}
+	return p, err
+}
+
+// query tells the parameters in an address, without the whole of what is secret.
+func (s *story) query(raw string) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return
+	}
+	for _, name := range inOrder(values) {
+		if values.Get(name) == "" {
+			continue
+		}
+		s.n.pair("  "+name, readable(name, values.Get(name)))
+	}
 }

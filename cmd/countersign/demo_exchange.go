@@ -46,6 +46,8 @@ func (ex *exchange) value(path string) any {
 	return v
 }
 
+func (ex *exchange) decode(into any) error { return json.Unmarshal(ex.body, into) }
+
 // text is a value as a person reads it.
 func (ex *exchange) text(path string) string {
 	switch v := ex.value(path).(type) {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,14 +17,21 @@ import (
 
 // phone is the customer's authenticator app (RFC 6238), together with what she knows by heart.
 type phone struct {
-	Username string `json:"username"`
-	Password string `json:"password"`
-	Secret   string `json:"totp_secret,omitempty"` // base32; "" until it was enrolled
+	username, password string
 
 	file string // where it is kept for the next run; "" when it is not
 
-	mu   sync.Mutex
-	last int64 // step of the last code that was typed in: the server takes each once
+	mu     sync.Mutex
+	secret string // base32; "" until it was enrolled
+	last   int64  // step of the last code that was typed in: the server takes each once
+}
+
+// keptPhone is a phone between two runs.
+type keptPhone struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Secret   string `json:"totp_secret,omitempty"`
+	Last     int64  `json:"last_step,omitempty"`
 }
 
 const (
@@ -34,7 +41,7 @@ const (
 
 // openPhone reads what an earlier run has left in dir.
 func openPhone(dir string, keep bool) (*phone, error) {
-	p := &phone{Username: "alice"}
+	p := &phone{username: "alice"}
 	if !keep {
 		return p, nil
 	}
@@ -43,34 +50,47 @@ func openPhone(dir string, keep bool) (*phone, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
-	if err != nil {
-		return nil, err
+	var kept keptPhone
+	if err := errors.Join(err, json.Unmarshal(content, &kept)); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.file, err)
 	}
-	return p, json.Unmarshal(content, p)
+	p.username, p.password, p.secret, p.last = kept.Username, kept.Password, kept.Secret, kept.Last
+	return p, nil
 }
 
-func (p *phone) save() error {
+// keep writes it down for the next run.
+func (p *phone) keep() error {
 	if p.file == "" {
 		return nil
 	}
-	content, err := json.Marshal(p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	content, err := json.MarshalIndent(keptPhone{p.username, p.password, p.secret, p.last}, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(p.file, content, 0o600)
 }
 
+// enrolled tells whether the bank knows the secret.
+func (p *phone) enrolled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.secret != ""
+}
+
 func stepAt(t time.Time) int64 { return t.Unix() / int64(period/time.Second) }
 
 func (p *phone) codeOf(step int64) (string, error) {
-	return totp.GenerateCode(p.Secret, time.Unix(step*int64(period/time.Second), 0))
+	return totp.GenerateCode(p.secret, time.Unix(step*int64(period/time.Second), 0))
 }
 
-// first is the code that enrols the secret. It is the one before the current one, which the server still takes, so that
+// first takes a new secret and returns the code that enrols it. It is the one before the current one, which the server still takes, so that
 // the current one is left for the login that follows.
-func (p *phone) first(now time.Time) (string, error) {
+func (p *phone) first(secret string, now time.Time) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.secret = secret
 	p.last = stepAt(now) - 1
 	if stepAt(now.Add(nearly)) > stepAt(now) {
 		p.last = stepAt(now)
@@ -78,23 +98,24 @@ func (p *phone) first(now time.Time) (string, error) {
 	return p.codeOf(p.last)
 }
 
+// due tells how long it is until there is a code that was not typed in before and that the server takes: a step ahead at most.
+func (p *phone) due(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, time.Unix(p.last*int64(period/time.Second), 0).Sub(now))
+}
+
 // use returns a code that was not typed in before, waiting for one if need be.
 func (p *phone) use(ctx context.Context) (string, error) {
-	for {
-		p.mu.Lock()
-		now := time.Now()
-		if step := max(stepAt(now), p.last+1); step <= stepAt(now)+1 { // the server takes one that is a step ahead
-			defer p.mu.Unlock()
-			p.last = step
-			return p.codeOf(step)
-		}
-		p.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(time.Second):
-		}
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case <-time.After(p.due(time.Now())):
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = max(stepAt(time.Now()), p.last+1)
+	return p.codeOf(p.last)
 }
 
 // screen is what the phone shows: a code that was not typed in before, and how long it is good for.
@@ -110,9 +131,9 @@ func (p *phone) screen(now time.Time) (code string, left time.Duration) {
 	return code[:3] + " " + code[3:], until.Sub(now).Truncate(time.Second)
 }
 
-// uri is what other authenticator apps read.
+// uri is what other authenticator apps read. What it leaves out has the value that they all assume.
 func (p *phone) uri(issuer string) string {
-	return "otpauth://totp/" + url.PathEscape(issuer+":"+p.Username) + "?" + strings.ReplaceAll(url.Values{
-		"secret": {p.Secret}, "issuer": {issuer}, "period": {"30"}, "digits": {"6"}, "algorithm": {"SHA1"},
-	}.Encode(), "+", "%20")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return "otpauth://totp/" + url.PathEscape(issuer+":"+p.username) + "?secret=" + p.secret + "&issuer=" + url.PathEscape(issuer)
 }

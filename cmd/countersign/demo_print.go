@@ -19,6 +19,7 @@ type narrator struct {
 	w      io.Writer
 	colour bool
 	steps  int
+	typed  bool // the client_assertion_type was shown
 }
 
 const (
@@ -66,7 +67,9 @@ func (n *narrator) title(text string) {
 // chapter opens a part of the story.
 func (n *narrator) chapter(name, text string) {
 	n.line("\n%s\n%s", n.paint(faint, strings.Repeat("─", columns)), n.paint(bold, name))
-	n.prose(1, text)
+	if text != "" {
+		n.prose(0, "%s", text)
+	}
 }
 
 // progress is a line about the preparations.
@@ -123,17 +126,22 @@ func (n *narrator) exchange(ex *exchange, paths ...string) {
 }
 
 func (n *narrator) request(ex *exchange) {
-	with := ""
+	n.line("    %s", n.paint(blue, "→ "+ex.method+" "+cut(ex.url, columns-7-len(ex.method))))
 	if ex.certificate != "" {
-		with = "   certificate CN=" + ex.certificate
+		n.pair("(client certificate)", "CN="+ex.certificate)
 	}
-	n.line("    %s%s", n.paint(blue, "→ "+ex.method+" "+cut(ex.url, columns-utf8.RuneCountInString(with)-len(ex.method)-8)), n.paint(faint, with))
 	for _, name := range []string{"Authorization", "DPoP"} {
 		if v := ex.sent.Get(name); v != "" {
 			n.pair(name, secret(v))
 		}
 	}
 	for _, name := range inOrder(ex.form) {
+		if name == "client_assertion_type" { // there is but one
+			if n.typed {
+				continue
+			}
+			n.typed = true
+		}
 		n.pair(name, readable(name, ex.form.Get(name)))
 	}
 	if ex.json != nil {
@@ -178,16 +186,42 @@ func (n *narrator) members(object []byte) {
 	}
 }
 
-// pair is a name and its value on one line, or on several when the value is worth it.
+// pair is a name and its value, on several lines when the value is worth it.
 func (n *narrator) pair(name, value string) {
-	lines := wrapped(value, columns-9-nameWidth)
-	if len(lines) > 3 {
-		lines = append(lines[:2], cut(lines[2], columns-11-nameWidth)+" …")
+	lines := wrapped(spaced(value), columns-9-nameWidth)
+	if len(lines) > 4 {
+		lines = append(lines[:3], cut(lines[3], columns-12-nameWidth)+" …")
 	}
-	n.line("        %s %s", n.paint(faint, fmt.Sprintf("%-*s", nameWidth, name)), lines[0])
+	label := fmt.Sprintf("%-*s", nameWidth, name)
+	if utf8.RuneCountInString(name) > nameWidth { // a line of its own
+		n.line("        %s", n.paint(faint, name))
+		label = strings.Repeat(" ", nameWidth)
+	}
+	n.line("        %s %s", n.paint(faint, label), lines[0])
 	for _, rest := range lines[1:] {
 		n.line("        %-*s %s", nameWidth, "", rest)
 	}
+}
+
+// spaced puts gaps into JSON, so that it can be wrapped and read.
+func spaced(value string) string {
+	if !strings.HasPrefix(value, "[") && !strings.HasPrefix(value, "{") {
+		return value
+	}
+	var b strings.Builder
+	quoted := false
+	for i, r := range value {
+		b.WriteRune(r)
+		switch r {
+		case '"':
+			quoted = !quoted
+		case ',', ':':
+			if !quoted && !strings.HasPrefix(value[i+1:], " ") {
+				b.WriteByte(' ')
+			}
+		}
+	}
+	return b.String()
 }
 
 // paramOrder is how parameters are best read; others follow.

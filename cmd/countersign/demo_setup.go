@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"go.uber.org/zap/exp/zapslog"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/countersign/countersign/authn"
@@ -61,7 +60,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	if err := d.makeCustomer(ctx); err != nil {
 		return err
 	}
-	d.n.progress("customer", fmt.Sprintf("%s, with %d accounts  %s", d.alice.Username, len(sampleLedger()[aliceFineractID]), seconds(began)))
+	d.n.progress("customer", fmt.Sprintf("%s, with %d accounts  %s", d.alice.username, len(sampleLedger()[aliceFineractID]), seconds(began)))
 	return nil
 }
 
@@ -167,7 +166,7 @@ func (d *demo) newTPP(id, name string, certificate *tls.Certificate) (*tpp, erro
 	key, err := newKey()
 	return &tpp{
 		id: id, name: name, issuer: d.issuer(), bank: d.bankURL(), callback: d.appURL() + "/callback",
-		key: key, certificate: certificate, http: newHTTP(d.roots, certificate), nonces: &sync.Map{},
+		key: key, certificate: certificate, http: d.newHTTP(certificate), nonces: &sync.Map{},
 	}, err
 }
 
@@ -196,30 +195,29 @@ func (d *demo) makeCustomer(ctx context.Context) (err error) {
 		return err
 	}
 	d.bank = &sampleBank{base: d.bankURL(), ledger: sampleLedger()}
-	known := d.alice.Password != ""
+	known := d.alice.password != ""
 	if !known {
 		text := strings.ToLower(rand.Text())
-		d.alice.Password = text[:4] + "-" + text[4:8] + "-" + text[8:12] + "-" + text[12:16] // 80 bits
+		d.alice.password = text[:4] + "-" + text[4:8] + "-" + text[8:12] + "-" + text[12:16] // 80 bits
 	}
 	fineractID := int64(aliceFineractID)
 	customers := authn.New(d.app.db, nil, d.log, d.app.settings.authn())
 	_, err = customers.CreateCustomer(ctx, authn.NewCustomer{
-		Profile:          storage.Profile{Username: d.alice.Username, Name: "Alice Penrose", Email: "alice@example.com"},
-		Password:         d.alice.Password,
+		Profile:          storage.Profile{Username: d.alice.username, Name: "Alice Penrose", Email: "alice@example.com"},
+		Password:         d.alice.password,
 		FineractClientID: &fineractID,
 		Accounts:         d.bank.accounts(aliceFineractID),
 	})
-	if errors.Is(err, storage.ErrConflict) {
-		if known {
-			return nil
-		}
-		return fmt.Errorf("the database has a customer %s already, whose password is not in %s", d.alice.Username, d.dir)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, storage.ErrConflict) && known:
+		return nil
+	case errors.Is(err, storage.ErrConflict):
+		return fmt.Errorf("the database has a customer %s already, whose password is not in %s", d.alice.username, d.dir)
+	case err != nil:
 		return err
 	}
-	d.alice.Secret = ""
-	return d.alice.save()
+	d.alice.secret = "" // of another database
+	return d.alice.keep()
 }
 
 // startBank runs the bank's API.
@@ -235,7 +233,7 @@ func (d *demo) startBank(ctx context.Context) (err error) {
 		RootCAs:          d.roots,
 		AlwaysIntrospect: true, // and CacheFor 0: what a customer withdraws is gone at once
 		DPoPNonceKey:     nonceKey,
-		Log:              slog.New(zapslog.NewHandler(d.log.Core())),
+		Log:              slog.New(slog.NewJSONHandler(d.logFile, nil)),
 	})
 	if err != nil {
 		return err
@@ -249,8 +247,12 @@ func (d *demo) startBank(ctx context.Context) (err error) {
 }
 
 // startApp runs the sample app.
-func (d *demo) startApp(context.Context) error {
-	if err := d.serve("sample app", d.AppPort, listenerTLS(d.pairs), newTPPPages(d.acorn, d.alice)); err != nil {
+func (d *demo) startApp(ctx context.Context) error {
+	mine := *d.acorn // the story has its own, which begins without knowing the server
+	if _, err := mine.discover(ctx); err != nil {
+		return err
+	}
+	if err := d.serve("sample app", d.AppPort, listenerTLS(d.pairs), newTPPPages(&mine, d.alice)); err != nil {
 		return err
 	}
 	d.n.progress("apps", fmt.Sprintf("%s at %s, and %s", d.acorn.name, d.appURL(), d.birch.name))

@@ -73,9 +73,9 @@ func newHTTP(roots *x509.CertPool, certificate *tls.Certificate) *http.Client {
 }
 
 // with is the same app, but for the certificate that it shows.
-func (t *tpp) with(certificate *tls.Certificate, roots *x509.CertPool) *tpp {
+func (d *demo) with(t *tpp, certificate *tls.Certificate) *tpp {
 	other := *t
-	other.certificate, other.http = certificate, newHTTP(roots, certificate)
+	other.certificate, other.http = certificate, d.newHTTP(certificate)
 	return &other
 }
 
@@ -123,6 +123,11 @@ func (t *tpp) createConsent(ctx context.Context, token string) (*exchange, error
 		},
 		"Risk": struct{}{},
 	}})
+}
+
+// deleteConsent gives a consent back.
+func (t *tpp) deleteConsent(ctx context.Context, token, id string) (*exchange, error) {
+	return t.do(ctx, call{method: http.MethodDelete, url: t.consentsURL() + "/" + id, token: token})
 }
 
 // pending is an authorization that a customer was sent to the bank for.
@@ -235,6 +240,7 @@ type call struct {
 	token       string // access token
 	assert      bool   // authenticate the client
 	proof       bool   // add a DPoP proof without a token
+	dpop        string // this proof instead of a new one
 }
 
 // do makes a call. One that the server answers with a nonce for DPoP proofs is made again (RFC 9449 §8, §9).
@@ -294,7 +300,10 @@ func (t *tpp) once(ctx context.Context, c call) (*exchange, error) {
 		}
 		r.Header.Set("Authorization", scheme+c.token)
 	}
-	if t.dpopKey != nil && (c.proof || c.token != "") {
+	switch {
+	case c.dpop != "":
+		r.Header.Set("DPoP", c.dpop)
+	case t.dpopKey != nil && (c.proof || c.token != ""):
 		proof, err := t.proofFor(c.method, r.URL, c.token)
 		if err != nil {
 			return nil, err
