@@ -286,7 +286,11 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 	}
 	accounts := form["account"]
 	delete(form, "account") // the only field that repeats
-	if err := fapi.CheckParameters(form); err != nil {
+	err = fapi.CheckParameters(form)
+	for _, id := range accounts {
+		err = errors.Join(err, fapi.CheckParameters(url.Values{"account": {id}}))
+	}
+	if err != nil {
 		s.errorPage(w, r, err)
 		return
 	}

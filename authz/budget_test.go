@@ -6,6 +6,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,7 @@ var budgets = []flow{
 // factorBudgets are of a customer who shows a second factor.
 var factorBudgets = []flow{
 	{"login: second factor, enrolled on the spot", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		s.SQL(t, "DELETE FROM second_factors")
 		p := newPerson(t)
 		page := p.factorPage(t, s).Is(t, "enrol_page")
 		return func(t *testing.T) *authztest.Answer {
@@ -137,22 +139,23 @@ func TestBudget_OfASecondFactor(t *testing.T) {
 	}
 }
 
-// check runs a flow and compares. Flows of one server run one after the other, for they share its trace.
+// check runs a flow and compares. Flows of one server run one after the other, for they share its trace; what no request
+// causes is in it too, so a flow that met with that runs again.
 func (f flow) check(t *testing.T, s *authztest.Server) {
-	run := f.prepare(t, s)
-	s.Trace.Reset()
-	answer := run(t)
-	sql := s.Trace.SQL()
-	background := int64(0)
-	for _, statement := range sql {
-		if inBackground(statement) {
-			background++
+	var answer *authztest.Answer
+	var sql []string
+	for range 3 {
+		run := f.prepare(t, s)
+		s.Trace.Reset()
+		answer = run(t)
+		if sql = s.Trace.SQL(); !slices.ContainsFunc(sql, inBackground) {
+			break
 		}
 	}
 	if answer.Status >= http.StatusBadRequest {
 		t.Fatalf("answered %d %s", answer.Status, answer.Body)
 	}
-	roundTrips, statements, signatures := s.Trace.RoundTrips()-background, s.Trace.Statements()-background, signaturesIn(answer)
+	roundTrips, statements, signatures := s.Trace.RoundTrips(), s.Trace.Statements(), signaturesIn(answer)
 	t.Logf("%d round trips, %d statements, %d signatures", roundTrips, statements, signatures)
 	if roundTrips > f.roundTrips || statements > f.statements {
 		t.Errorf("%d round trips with %d statements: the budget is %d with %d. The statements:\n%s",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -37,16 +36,12 @@ const (
 // backChannel makes an HTTP handler of an endpoint that clients call: read, check, answer.
 func (s *Server) backChannel(e *route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		req := &Request{HTTP: r, endpoint: e, Certificates: certificates(r)}
-		remembered := s.db.RememberedSince()
+		req := &Request{HTTP: r, endpoint: e, Certificates: certificates(r), remembered: s.db.RememberedSince()}
 		response, err := s.answer(w, req)
 		if !req.handedOver && len(req.uses) > 0 {
 			if used := s.db.Use(r.Context(), req.uses...); used != nil && err == nil {
 				err = used
 			}
-		}
-		if err == nil && len(req.uses) > 0 && s.forgot(remembered) {
-			err = errForgotten
 		}
 		if errors.Is(err, storage.ErrAlreadyUsed) {
 			err = s.replayed(r.Context(), req, err)
@@ -61,12 +56,6 @@ func (s *Server) backChannel(e *route) http.HandlerFunc {
 		response.write(w)
 	}
 }
-
-var errForgotten = fapi.Refuse(fapi.InvalidClient, "The memory of used identifiers was lost just now. Make a new assertion and a new proof.")
-
-// forgot tells whether the database has crashed since a request's identifiers were held against its memory. They may then
-// have been used up in an empty one. Every connection learns of a crash before it serves, so this is known by now.
-func (s *Server) forgot(since time.Time) bool { return s.db.RememberedSince().After(since) }
 
 // replayed tells which of the two identifiers that a request may use up was used before. They were refused together and
 // neither was kept: alone, the one that is new is used up now.

@@ -45,7 +45,6 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	if !ok {
 		return nil, errBadToken
 	}
-	remembered := s.db.RememberedSince()
 	proof, uses, err := s.possession(r, presented, dpop)
 	if err != nil {
 		return nil, err
@@ -61,8 +60,6 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 		return nil, fapi.Refuse(fapi.InvalidDPoPProof, "The DPoP proof was used before.").WithStatus(http.StatusUnauthorized)
 	case err != nil:
 		return nil, err
-	case len(uses) > 0 && s.forgot(remembered):
-		return nil, fapi.Refuse(fapi.InvalidDPoPProof, "The memory of used proofs was lost just now. Make a new one.").WithStatus(http.StatusUnauthorized)
 	}
 	return &access{t, live}, nil
 }
@@ -76,9 +73,10 @@ func (s *Server) possession(r *http.Request, token string, dpop bool) (fapi.Conf
 	if !dpop {
 		return proved, nil, nil
 	}
+	remembered := s.db.RememberedSince()
 	proof, err := fapi.CheckDPoP(r.Header.Values("DPoP"), fapi.DPoPRequest{
 		Method: r.Method, URLs: s.urls(r.URL.Path), AccessToken: token,
-		Now: s.now(), RememberedSince: s.db.RememberedSince(), Algorithms: dpopAlgorithms,
+		Now: s.now(), RememberedSince: remembered, Algorithms: dpopAlgorithms,
 	})
 	if err != nil {
 		return proved, nil, fapi.AsError(err).WithStatus(http.StatusUnauthorized)
@@ -87,7 +85,7 @@ func (s *Server) possession(r *http.Request, token string, dpop bool) (fapi.Conf
 		return proved, nil, fapi.Refuse(fapi.UseDPoPNonce, "The DPoP proof needs the nonce in the DPoP-Nonce header.").WithStatus(http.StatusUnauthorized)
 	}
 	proved.JKT = proof.JKT
-	return proved, []storage.Use{{Hash: proof.Use.Hash, ExpiresAt: proof.Use.ExpiresAt}}, nil
+	return proved, []storage.Use{{Hash: proof.Use.Hash, ExpiresAt: proof.Use.ExpiresAt, Remembered: remembered}}, nil
 }
 
 // refuseToken answers a call of a protected resource that was refused, without a body.

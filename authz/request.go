@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -23,6 +24,7 @@ type Request struct {
 	endpoint   *route
 	registered *registeredClient
 	uses       []storage.Use
+	remembered time.Time // since when, as the request's identifiers were held against the memory of used ones
 	handedOver bool
 }
 
@@ -34,7 +36,7 @@ func (r *Request) Uses() []storage.Use {
 }
 
 func (r *Request) use(u fapi.Use) {
-	r.uses = append(r.uses, storage.Use{Hash: u.Hash, ExpiresAt: u.ExpiresAt})
+	r.uses = append(r.uses, storage.Use{Hash: u.Hash, ExpiresAt: u.ExpiresAt, Remembered: r.remembered})
 }
 
 // maxBody is more than any request needs: a chain of certificates in a client assertion, and authorization_details.

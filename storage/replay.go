@@ -2,19 +2,23 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Use is the identifier of something that may be used once: the jti of a client assertion or a DPoP proof.
 type Use struct {
-	Hash      [32]byte // SHA-256 over what it is, who made it, and its identifier
-	ExpiresAt time.Time
+	Hash       [32]byte // SHA-256 over what it is, who made it, and its identifier
+	ExpiresAt  time.Time
+	Remembered time.Time // RememberedSince, when it was held against the memory
 }
 
 const (
-	useSQL = `INSERT INTO used_jtis (hash, expires_at) VALUES ($1, $2)`
+	// A memory that is younger than the one it was held against may have forgotten it: no hash, which the column refuses.
+	useSQL = `INSERT INTO used_jtis (hash, expires_at) VALUES ((SELECT $1::bytea FROM replay_memory WHERE since <= $3), $2)`
 
 	replayMemorySQL = `
 INSERT INTO replay_memory (since) VALUES (clock_timestamp())
@@ -28,7 +32,7 @@ func (db *DB) Use(ctx context.Context, uses ...Use) error {
 	case 0:
 		return nil
 	case 1:
-		_, err := db.pool.Exec(ctx, useSQL, uses[0].Hash[:], uses[0].ExpiresAt)
+		_, err := db.pool.Exec(ctx, useSQL, uses[0].Hash[:], uses[0].ExpiresAt, uses[0].remembered())
 		return replayed(err)
 	}
 	batch := &pgx.Batch{}
@@ -38,12 +42,21 @@ func (db *DB) Use(ctx context.Context, uses ...Use) error {
 
 func queueUses(batch *pgx.Batch, uses []Use) {
 	for _, u := range uses {
-		batch.Queue(useSQL, u.Hash[:], u.ExpiresAt)
+		batch.Queue(useSQL, u.Hash[:], u.ExpiresAt, u.remembered())
 	}
 }
 
+// remembered is never before the beginning of a new database's memory.
+func (u *Use) remembered() time.Time {
+	if u.Remembered.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return u.Remembered
+}
+
 func replayed(err error) error {
-	if isUniqueViolation(err) {
+	var pg *pgconn.PgError
+	if isUniqueViolation(err) || errors.As(err, &pg) && pg.Code == "23502" {
 		return ErrAlreadyUsed
 	}
 	return err

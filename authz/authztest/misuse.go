@@ -75,6 +75,13 @@ func (s *Server) DisableClient(t testing.TB, id string) {
 	s.knows(t, id, false)
 }
 
+// EnableClient undoes DisableClient.
+func (s *Server) EnableClient(t testing.TB, id string) {
+	t.Helper()
+	check(t, s.DB.EnableClient(t.Context(), id))
+	s.knows(t, id, true)
+}
+
 // knows waits until the server has heard of a change. A client that it knows gets its errors sent to its redirect URI.
 func (s *Server) knows(t testing.TB, id string, want bool) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,10 +39,16 @@ type demoCommand struct {
 	DatabaseURL string `help:"Postgres to use instead of a private one. What the demo makes stays in it; name a --dir too, which keeps the master key." env:"DATABASE_URL" placeholder:"URL"`
 }
 
-func (c *demoCommand) Run(ctx context.Context) error { return c.run(ctx, os.Stdout) }
+func (c *demoCommand) Run(ctx context.Context) error {
+	signal.Ignore(syscall.SIGPIPE) // `countersign demo | head` must not leave anything behind
+	return c.run(ctx, os.Stdout)
+}
 
 func (c *demoCommand) run(ctx context.Context, out io.Writer) (err error) {
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
 	d := &demo{demoCommand: *c, n: newNarrator(out), failed: make(chan error, 4)}
+	d.n.gone = gone
 	defer func() {
 		d.stop()
 		if ctx.Err() != nil { // whatever was broken off by it
@@ -299,7 +306,7 @@ func (d *demo) wait(ctx context.Context) error {
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
 		tick = ticker.C
-		fmt.Fprintln(d.n.w)
+		d.n.line("")
 	}
 	for {
 		select {
@@ -309,7 +316,7 @@ func (d *demo) wait(ctx context.Context) error {
 			return err
 		case now := <-tick:
 			code, left := d.alice.screen(now)
-			fmt.Fprintf(d.n.w, "\r   %s %s  %s   ", d.n.paint(faint, "code now  "), d.n.paint(bold, code), d.n.paint(faint, fmt.Sprintf("for %2d s more", int(left.Seconds()))))
+			d.n.write("\r   %s %s  %s   ", d.n.paint(faint, "code now  "), d.n.paint(bold, code), d.n.paint(faint, fmt.Sprintf("for %2d s more", int(left.Seconds()))))
 		}
 	}
 }

@@ -19,7 +19,8 @@ type narrator struct {
 	w      io.Writer
 	colour bool
 	steps  int
-	typed  bool // the client_assertion_type was shown
+	typed  bool   // the client_assertion_type was shown
+	gone   func() // called when nobody reads any more; may be nil
 }
 
 const (
@@ -57,7 +58,13 @@ func (n *narrator) paint(sgr, text string) string {
 	return "\x1b[" + sgr + "m" + text + "\x1b[0m"
 }
 
-func (n *narrator) line(format string, args ...any) { fmt.Fprintf(n.w, format+"\n", args...) }
+func (n *narrator) write(format string, args ...any) {
+	if _, err := fmt.Fprintf(n.w, format, args...); err != nil && n.gone != nil {
+		n.gone()
+	}
+}
+
+func (n *narrator) line(format string, args ...any) { n.write(format+"\n", args...) }
 
 // title opens the whole.
 func (n *narrator) title(text string) {

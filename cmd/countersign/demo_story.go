@@ -323,7 +323,7 @@ func (s *story) readAccounts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.n.exchange(ex, "Data.Account")
+	s.n.exchange(ex)
 	var list struct {
 		Data struct{ Account []bankAccount }
 	}
@@ -333,6 +333,7 @@ func (s *story) readAccounts(ctx context.Context) error {
 	var got []string
 	for _, a := range list.Data.Account {
 		got = append(got, a.AccountID)
+		s.n.pair("Data.Account", strings.Join([]string{a.AccountID, a.Nickname, a.Identification, a.Currency}, "  "))
 	}
 	if !slices.Equal(got, s.chosen) {
 		return fmt.Errorf("expected the accounts %q, got %q", s.chosen, got)

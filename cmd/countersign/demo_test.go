@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -16,17 +18,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// newDemo is the command on ports that nobody uses.
+// givenPorts are those that a test of this process has.
+var givenPorts sync.Map
+
+// newDemo is the command on ports that nobody uses. They lie below those that the kernel gives to connections, of which
+// the tests beside this one make many.
 func newDemo(t *testing.T) *demoCommand {
 	t.Helper()
 	c := &demoCommand{Once: true, Address: "127.0.0.1"}
 	for _, port := range []*int{&c.Port, &c.MTLSPort, &c.BankPort, &c.AppPort} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		for *port == 0 {
+			candidate := 10_000 + rand.IntN(20_000)
+			if _, given := givenPorts.LoadOrStore(candidate, true); given {
+				continue
+			}
+			l, err := net.Listen("tcp", (&demo{demoCommand: *c}).address(candidate))
+			if err != nil {
+				continue
+			}
+			defer l.Close() // only now, so that they differ
+			*port = candidate
 		}
-		defer l.Close() // only now, so that they differ
-		*port = l.Addr().(*net.TCPAddr).Port
 	}
 	return c
 }
@@ -119,7 +131,13 @@ func TestDemo_StaysAndCleansUp(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- c.run(ctx, w)
+		close(ended)
 		w.Close()
+	}()
+	defer func() { // also when the test has given up: nothing may be left behind
+		stop()
+		r.Close()
+		<-ended
 	}()
 	var out bytes.Buffer
 	buffer := make([]byte, 4096)
@@ -170,6 +188,24 @@ func TestDemo_StaysAndCleansUp(t *testing.T) {
 			conn.Close()
 			t.Errorf("port %d still answers", port)
 		}
+	}
+}
+
+// As with `countersign demo | head`.
+func TestDemo_EndsWhenNobodyReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Postgres, server, bank and app")
+	}
+	t.Parallel()
+	c := newDemo(t)
+	c.Once = false
+	r, w := io.Pipe()
+	go func() {
+		io.CopyN(io.Discard, r, 3000) // into the story
+		r.Close()
+	}()
+	if err := c.run(t.Context(), w); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -355,7 +355,7 @@ func (h *house) flow(l *told, c *caller, channel, browser *http.Client, at *repl
 	case succeeded:
 		k.state = redeemed
 		l.tokens = append(l.tokens, a.text("access_token"))
-	case a.unknown(), strings.Contains(a.text("error_description"), "was lost just now"):
+	case a.unknown():
 		k.state = perhaps
 	}
 }
