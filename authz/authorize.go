@@ -386,7 +386,7 @@ func redirectOf(q *fapi.AuthorizationRequest) *fapi.Redirect {
 // redirectError sends a refusal to the client (RFC 6749 §4.1.2.1). That there is a Redirect says that its URI was
 // checked.
 func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, to *fapi.Redirect, err error) {
-	refused := fapi.AsError(err)
+	refused := refusal(err)
 	s.logRefusal(r, nil, refused)
 	params := url.Values{"error": {string(refused.Code)}, "error_description": {refused.Description}, "iss": {s.Issuer}}
 	if to.State != "" {
@@ -418,7 +418,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, to *fapi.Redire
 
 // errorPage tells the person what the client cannot be told.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, err error) {
-	refused := fapi.AsError(err)
+	refused := refusal(err)
 	s.logRefusal(r, nil, refused)
 	title := s.pages.Text("error.title")
 	if refused.Status >= http.StatusInternalServerError {

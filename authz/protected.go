@@ -92,12 +92,12 @@ func (s *Server) possession(r *http.Request, token string, dpop bool) (fapi.Conf
 func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, err error) {
 	s.challenge(w, r, err)
 	noStore(w.Header())
-	w.WriteHeader(fapi.AsError(err).Status)
+	w.WriteHeader(refusal(err).Status)
 }
 
 // challenge tells a refused caller what is wrong with its token (RFC 6750 §3, RFC 9449 §7.1).
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, err error) {
-	refused := fapi.AsError(err)
+	refused := refusal(err)
 	s.logRefusal(r, nil, refused)
 	var params []string
 	if refused != errNoToken {

@@ -2,12 +2,14 @@ package authz
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
 )
 
 // Response is an endpoint's answer.
@@ -60,12 +62,24 @@ type errorBody struct {
 	Description string    `json:"error_description,omitempty"`
 }
 
+// refusal is what the outside is told of an error. One that is no refusal is our fault, and says no more.
+func refusal(err error) *fapi.Error {
+	var refused *fapi.Error
+	if !errors.As(err, &refused) && storage.Unavailable(err) {
+		return fapi.Refuse(fapi.TemporarilyUnavailable, "The server cannot answer just now. Please try again in a moment.").Because(err)
+	}
+	return fapi.AsError(err)
+}
+
 // refuse writes an error to a client and logs it: a client's fault as a warning, ours as an error.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *Request, err error) {
-	refused := fapi.AsError(err)
+	refused := refusal(err)
 	s.logRefusal(r, req, refused)
 	if refused.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		w.Header().Set("WWW-Authenticate", `Basic realm="client"`) // RFC 6749 §5.2
+	}
+	if refused.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
 	}
 	writeJSON(w, refused.Status, errorBody{refused.Code, refused.Description})
 }
@@ -77,6 +91,10 @@ func (s *Server) logRefusal(r *http.Request, req *Request, refused *fapi.Error) 
 	}
 	if id := r.Header.Get("x-fapi-interaction-id"); id != "" && len(id) <= 64 {
 		fields = append(fields, zap.String("x-fapi-interaction-id", id))
+	}
+	if r.Context().Err() != nil { // nobody waits for the answer any more
+		s.log.Debug("request given up", fields...)
+		return
 	}
 	if refused.Status >= http.StatusInternalServerError {
 		s.log.Error("request failed", fields...)

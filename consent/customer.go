@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,7 +21,7 @@ const maxForm = 4 << 10
 func (c *Consents) page(method string, serve func(http.ResponseWriter, *http.Request, *storage.Customer)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead) {
-			w.Header().Set("Allow", method)
+			w.Header().Set("Allow", strings.Replace(method, http.MethodGet, "GET, HEAD", 1))
 			c.explain(w, r, http.StatusMethodNotAllowed, web.Error{Title: c.text("error.method"), Code: "invalid_request"})
 			return
 		}

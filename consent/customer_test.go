@@ -151,7 +151,7 @@ func TestCustomer_BadForms(t *testing.T) {
 			t.Errorf("%d", got.StatusCode)
 		}
 	})
-	for path, allow := range map[string]string{CustomerPath: "GET", WithdrawPath: "POST"} {
+	for path, allow := range map[string]string{CustomerPath: "GET, HEAD", WithdrawPath: "POST"} {
 		if got := b.send(t, request{"DELETE", path, "", []string{"Cookie", "visitor=alice", "Sec-Fetch-Site", "same-origin"}}); got.StatusCode != 405 || got.Header.Get("Allow") != allow {
 			t.Errorf("DELETE %s: %d %q", path, got.StatusCode, got.Header.Get("Allow"))
 		}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -144,6 +147,15 @@ func (db *DB) once(ctx context.Context, uses []Use, scan func(pgx.Row) error, sq
 		return notFound(err)
 	}
 	return results.Close()
+}
+
+// Unavailable tells whether an error means that the database could not be asked: it may be well in a moment.
+func Unavailable(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	var pg *pgconn.PgError
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &pg) && strings.HasPrefix(pg.Code, "57P") // shut down, crashed, or still starting
 }
 
 func notFound(err error) error {
