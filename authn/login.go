@@ -76,11 +76,24 @@ func (a *Authn) loginPage(w http.ResponseWriter, r *http.Request, v view) {
 	a.shown(r, a.pages.Login(w, v.status, page))
 }
 
-// showLogin answers GET /login: a customer who just signs in, or whose journey goes on where it is decided.
+// switchCustomer is the parameter by which the login page is shown to whoever is logged in already.
+const switchCustomer = "switch"
+
+// SwitchURL is where somebody else logs in on a journey.
+func SwitchURL(clientID, requestURI string) string {
+	return journey{clientID, requestURI}.link("/login") + "&" + switchCustomer
+}
+
+// showLogin answers GET /login: a customer who just signs in, one who is not who logged in, or one whose journey goes on
+// where it is decided.
 func (a *Authn) showLogin(w http.ResponseWriter, r *http.Request) {
 	j, err := readJourney(r.URL.Query())
 	if err != nil {
 		a.refuse(w, r, http.StatusBadRequest)
+		return
+	}
+	if j != (journey{}) && r.URL.Query().Has(switchCustomer) {
+		a.loginPage(w, r, view{journey: j, client: a.client(r.Context(), j), status: http.StatusOK})
 		return
 	}
 	if j != (journey{}) {

@@ -178,7 +178,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 	if page.Customer == "" {
 		page.Customer = profile.Username
 	}
-	page.SwitchURL = "/login?" + url.Values{"client_id": {j.client.ID}, "request_uri": {j.uri}}.Encode()
+	page.SwitchURL = authn.SwitchURL(j.client.ID, j.uri)
 	page.ManageURL = consent.CustomerPath
 	page.Problem = problem
 	status := http.StatusOK

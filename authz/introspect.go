@@ -66,7 +66,10 @@ func (s *Server) principal(ctx context.Context, uses []storage.Use, t *engine.Ac
 func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*fapi.Client, *storage.Live, error) {
 	c := s.clients.find(t.ClientID)
 	if c == nil { // disabled since
-		return nil, nil, errors.Join(storage.ErrNotFound, s.db.Use(ctx, uses...))
+		if err := s.db.Use(ctx, uses...); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, storage.ErrNotFound
 	}
 	if t.AuthorizationID != "" {
 		live, err := s.db.LoadLive(ctx, uses, t.ID(), t.ClientID, t.JTI)

@@ -142,7 +142,7 @@ func TestCheckAssertion_refusesWhatIsNoJWT(t *testing.T) {
 	parts := strings.Split(good, ".")
 	b64 := base64.RawURLEncoding.EncodeToString
 	claims := string(must(json.Marshal(assertionClaimsOf("tpp"))))
-	hmacKey := must(json.Marshal(ecKey().PublicKey.X))
+	hmacKey := must(ecKey().PublicKey.Bytes()) // what a confused server would take for an HMAC key
 	for name, assertion := range map[string]string{
 		"nothing":                          "",
 		"dots":                             "..",

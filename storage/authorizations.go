@@ -82,18 +82,20 @@ WITH login AS (
     FOR UPDATE OF a
 )`
 
-	approveSQL = deciderSQL + `, agreed AS (
+	approveSQL = deciderSQL + `, picked AS (
+    SELECT j.* FROM journey j
+    WHERE NOT EXISTS (SELECT unnest($5::text[]) EXCEPT SELECT ac.id FROM accounts ac WHERE ac.customer_id = j.customer_id)
+), agreed AS (
     UPDATE consents k SET status = 'Authorised', customer_id = j.customer_id,
         status_changed_at = CASE k.status WHEN 'Authorised' THEN k.status_changed_at ELSE now() END
-    FROM journey j
+    FROM picked j
     WHERE k.id = j.consent_id AND k.client_id = j.client_id AND (k.expires_at IS NULL OR k.expires_at > now())
       AND (k.status = 'AwaitingAuthorisation' OR k.status = 'Authorised' AND k.customer_id = j.customer_id)
     RETURNING k.id
 ), granted AS (
     INSERT INTO grants AS g (id, client_id, customer_id, consent_id, scopes, account_ids)
-    SELECT $4, j.client_id, j.customer_id, j.consent_id, j.scopes, $5 FROM journey j
-    WHERE (j.consent_id IS NULL OR j.consent_id IN (SELECT id FROM agreed))
-      AND NOT EXISTS (SELECT unnest($5::text[]) EXCEPT SELECT ac.id FROM accounts ac WHERE ac.customer_id = j.customer_id)
+    SELECT $4, j.client_id, j.customer_id, j.consent_id, j.scopes, $5 FROM picked j
+    WHERE j.consent_id IS NULL OR j.consent_id IN (SELECT id FROM agreed)
     ON CONFLICT (client_id, customer_id, (coalesce(consent_id, ''))) WHERE revoked_at IS NULL
     DO UPDATE SET scopes = (SELECT array_agg(DISTINCT s) FROM unnest(g.scopes || EXCLUDED.scopes) s),
         account_ids = EXCLUDED.account_ids, updated_at = now()

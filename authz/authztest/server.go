@@ -126,7 +126,7 @@ func serve(l net.Listener, h http.Handler, config *tls.Config) (closed func() er
 	return server.Close
 }
 
-// Register stores a client's metadata and waits until the server knows it.
+// Register stores a client's metadata. A running server hears of it soon: see AddClient.
 func (s *Server) Register(t testing.TB, metadata map[string]any, secret string) {
 	t.Helper()
 	encoded, err := json.Marshal(metadata)

@@ -178,6 +178,9 @@ func (e *Engine) Token(ctx context.Context, t TokenRequest) (*TokenResponse, err
 	if !t.Client.MayUse(grantType) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for this grant_type.")
 	}
+	if t.Form.Get("authorization_details") != "" {
+		return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "authorization_details are granted by the customer: they cannot be changed here.")
+	}
 	if grantType == fapi.GrantAuthorizationCode && t.Form.Get("code") == "" {
 		return nil, fapi.Refuse(fapi.InvalidRequest, "code is missing.")
 	}
