@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -47,7 +48,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	uri := params.Get("request_uri")
-	if uri == "" {
+	if uri == "" || params.Get("request") != "" {
 		s.begin(w, r, c.Client, params)
 		return
 	}
@@ -76,27 +77,40 @@ func readAuthorization(w http.ResponseWriter, r *http.Request) (url.Values, erro
 // begin takes a request that came by way of the browser: it is checked, stored as if it had been pushed, and goes on as
 // if it had been.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, params url.Values) {
-	redirect, err := c.CheckRedirect(params)
-	if err != nil {
+	params, err := c.ResolveRequest(params, fapi.RequestObjectContext{Issuer: s.Issuer, Now: s.now(), AtAuthorizationEndpoint: true})
+	redirect, lost := c.CheckRedirect(params) // where refusals go, that of a request object too
+	if lost != nil {
+		if err == nil {
+			err = lost
+		}
 		s.errorPage(w, r, err)
 		return
 	}
-	if c.Rules().PAR == fapi.Required {
-		s.redirectError(w, r, redirect, fapi.Refuse(fapi.InvalidRequest, "The client must push its authorization requests."))
+	var uri string
+	if err == nil {
+		uri, err = s.pushFromBrowser(r.Context(), c, params)
+	}
+	if err != nil {
+		s.redirectError(w, r, redirect, err)
 		return
 	}
-	q, err := c.CheckAuthorizationRequest(params, s.DetailTypes)
-	if err == nil {
-		var a *storage.Authorization
-		if a, err = s.pending(r.Context(), c, q); err == nil {
-			var uri string
-			if uri, err = s.push(r.Context(), a, nil); err == nil {
-				http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
-				return
-			}
-		}
+	http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+}
+
+// pushFromBrowser checks and stores a request that its client did not push.
+func (s *Server) pushFromBrowser(ctx context.Context, c *fapi.Client, params url.Values) (uri string, err error) {
+	if c.Rules().PAR == fapi.Required {
+		return "", fapi.Refuse(fapi.InvalidRequest, "The client must push its authorization requests.")
 	}
-	s.redirectError(w, r, redirect, err)
+	q, err := c.CheckAuthorizationRequest(params, s.DetailTypes)
+	if err != nil {
+		return "", err
+	}
+	a, err := s.pending(ctx, c, q)
+	if err != nil {
+		return "", err
+	}
+	return s.push(ctx, a, nil)
 }
 
 // authorizeURL is where a journey goes on. It is a path of ours: no one can be sent elsewhere by it.

@@ -14,11 +14,14 @@ import (
 // serve. What one profile allows is listed; what each client may use of it, its profile says.
 func (s *Server) discovery() ([]byte, error) {
 	profiles := fapi.ProfileNames()
-	var authMethods, responseTypes, responseModes []string
+	var authMethods, clientAlgs, responseTypes, responseModes []string
 	for _, name := range profiles {
 		p := fapi.FindProfile(name)
 		for _, m := range p.ClientAuth {
 			authMethods = add(authMethods, string(m))
+		}
+		for _, alg := range p.Algorithms {
+			clientAlgs = add(clientAlgs, string(alg))
 		}
 		for _, t := range p.ResponseTypes {
 			responseTypes = add(responseTypes, t)
@@ -31,7 +34,6 @@ func (s *Server) discovery() ([]byte, error) {
 	for _, alg := range s.keys.Algorithms() {
 		signing = append(signing, string(alg))
 	}
-	assertions := []string{"ES256", "PS256", "EdDSA", "RS256"}
 	details := make([]string, 0, len(s.DetailTypes))
 	for name := range s.DetailTypes {
 		details = append(details, name)
@@ -49,11 +51,11 @@ func (s *Server) discovery() ([]byte, error) {
 		"subject_types_supported":                                  []string{"public"},
 		"id_token_signing_alg_values_supported":                    signing,
 		"token_endpoint_auth_methods_supported":                    authMethods,
-		"token_endpoint_auth_signing_alg_values_supported":         assertions,
+		"token_endpoint_auth_signing_alg_values_supported":         clientAlgs,
 		"introspection_endpoint_auth_methods_supported":            authMethods,
-		"introspection_endpoint_auth_signing_alg_values_supported": assertions,
+		"introspection_endpoint_auth_signing_alg_values_supported": clientAlgs,
 		"revocation_endpoint_auth_methods_supported":               authMethods,
-		"revocation_endpoint_auth_signing_alg_values_supported":    assertions,
+		"revocation_endpoint_auth_signing_alg_values_supported":    clientAlgs,
 		"code_challenge_methods_supported":                         []string{"S256"},
 		"dpop_signing_alg_values_supported":                        names(dpopAlgorithms),
 		"tls_client_certificate_bound_access_tokens":               true,
@@ -63,10 +65,11 @@ func (s *Server) discovery() ([]byte, error) {
 		"claims_parameter_supported":                               true,
 		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "at_hash", "openbanking_intent_id",
 			"name", "given_name", "family_name", "preferred_username", "email", "phone_number"},
-		"request_parameter_supported":     false,
-		"request_uri_parameter_supported": false,
-		"prompt_values_supported":         []string{"none", "login", "consent", "select_account"},
-		"ui_locales_supported":            []string{"en"},
+		"request_parameter_supported":                 true,
+		"request_object_signing_alg_values_supported": clientAlgs,
+		"request_uri_parameter_supported":             false,
+		"prompt_values_supported":                     []string{"none", "login", "consent", "select_account"},
+		"ui_locales_supported":                        []string{"en"},
 	}
 	aliases := map[string]string{}
 	for _, e := range backChannelRoutes {

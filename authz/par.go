@@ -37,7 +37,10 @@ func (s *Server) pushAuthorization(ctx context.Context, r *Request) (Response, e
 	if !r.Client.MayUse(fapi.GrantAuthorizationCode) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for the authorization code grant.")
 	}
-	params := withoutCredentials(r.Form)
+	params, err := r.Client.ResolveRequest(withoutCredentials(r.Form), fapi.RequestObjectContext{Issuer: s.Issuer, Now: s.now()})
+	if err != nil {
+		return nil, err
+	}
 	request, err := r.Client.CheckPushedRequest(params, s.DetailTypes)
 	if err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func badRequests() []badRequest {
 		{"a resource that is relative", v("resource", "/api"), fapi.InvalidTarget, ""},
 		{"a good resource and a bad one", v("resource", authztest.Resource, "resource", "https://nowhere.example"), fapi.InvalidTarget, ""},
 		{"RFC 9449 §10: a dpop_jkt that is no thumbprint", v("dpop_jkt", "abc"), fapi.InvalidRequest, ""},
-		{"OpenID Connect Core §6: a request object", v("request", "eyJhbGciOiJub25lIn0.e30."), fapi.RequestNotSupported, ""},
+		{"RFC 9101 §6.1: a request object that is not signed", v("request", "eyJhbGciOiJub25lIn0.e30."), fapi.InvalidRequestObject, ""},
 	}
 }
 

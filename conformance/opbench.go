@@ -86,7 +86,6 @@ func (s *setup) writeBenchmarks(p pages) ([]*fapi.Client, error) {
 			}},
 			PIDFile: s.file("server.pid"), DBPIDFile: s.file("postgres.pid"),
 			Start: []string{s.binary(), "--config", s.file("serve.yaml"), "serve"},
-			Skip:  []string{"par_jar"}, // no signed request objects yet
 		}); err != nil {
 			return nil, err
 		}

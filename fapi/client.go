@@ -65,6 +65,9 @@ type Client struct {
 	CertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 §3.4
 	DPoPBoundAccessTokens        bool `json:"dpop_bound_access_tokens,omitempty"`                   // RFC 9449 §5.2
 
+	RequestObjectSigningAlg    jose.SignatureAlgorithm `json:"request_object_signing_alg,omitempty"`    // OpenID Connect Registration §2; any of the profile's when absent
+	RequireSignedRequestObject bool                    `json:"require_signed_request_object,omitempty"` // RFC 9101 §10.5
+
 	IDTokenSignedResponseAlg  jose.SignatureAlgorithm `json:"id_token_signed_response_alg,omitempty"`
 	AuthorizationDetailsTypes []string                `json:"authorization_details_types,omitempty"` // RFC 9396 §10
 
@@ -205,6 +208,7 @@ func (c *Client) check() error {
 		alg  jose.SignatureAlgorithm
 	}{
 		{"token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg},
+		{"request_object_signing_alg", c.RequestObjectSigningAlg},
 		{"id_token_signed_response_alg", c.IDTokenSignedResponseAlg},
 	} {
 		if alg.alg != "" && !slices.Contains(c.profile.Algorithms, alg.alg) {

@@ -23,11 +23,12 @@ const (
 
 // prepared is what Prepare works out of the metadata, so that no request has to.
 type prepared struct {
-	assertionAlgs []jose.SignatureAlgorithm // alg values a client assertion may have
-	keys          map[jose.SignatureAlgorithm][]clientKey
-	subject       distinguishedName // tls_client_auth_subject_dn
-	sanIP         netip.Addr
-	sanURI        string
+	assertionAlgs     []jose.SignatureAlgorithm // alg values a client assertion may have
+	requestObjectAlgs []jose.SignatureAlgorithm // and a request object
+	keys              map[jose.SignatureAlgorithm][]clientKey
+	subject           distinguishedName // tls_client_auth_subject_dn
+	sanIP             netip.Addr
+	sanURI            string
 }
 
 // clientKey is a key that may verify one algorithm.
@@ -41,9 +42,12 @@ func (c *Client) prepare() error {
 	var wrong []error
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 
-	c.aux = prepared{assertionAlgs: c.profile.Algorithms}
+	c.aux = prepared{assertionAlgs: c.profile.Algorithms, requestObjectAlgs: c.profile.Algorithms}
 	if alg := c.TokenEndpointAuthSigningAlg; alg != "" {
 		c.aux.assertionAlgs = []jose.SignatureAlgorithm{alg}
+	}
+	if alg := c.RequestObjectSigningAlg; alg != "" {
+		c.aux.requestObjectAlgs = []jose.SignatureAlgorithm{alg}
 	}
 	if c.JWKS != nil {
 		if err := checkJWKS(c.JWKS); err != nil {
@@ -56,7 +60,7 @@ func (c *Client) prepare() error {
 	case PrivateKeyJWT:
 		if c.JWKS == nil || len(c.JWKS.Keys) == 0 {
 			add("jwks: private_key_jwt needs the client's public keys (RFC 7523 §2.2)")
-		} else if len(wrong) == 0 && !slices.ContainsFunc(c.aux.assertionAlgs, func(alg jose.SignatureAlgorithm) bool { return len(c.aux.keys[alg]) > 0 }) {
+		} else if len(wrong) == 0 && !c.canVerify(c.aux.assertionAlgs) {
 			add("jwks: no key can verify %v", c.aux.assertionAlgs)
 		}
 	case SelfSignedTLSClientAuth:
@@ -68,7 +72,15 @@ func (c *Client) prepare() error {
 			wrong = append(wrong, err)
 		}
 	}
+	if signs := c.RequireSignedRequestObject || c.RequestObjectSigningAlg != ""; signs && len(wrong) == 0 && !c.canVerify(c.aux.requestObjectAlgs) {
+		add("jwks: no key can verify request objects signed with %v (RFC 9101 §6.2)", c.aux.requestObjectAlgs)
+	}
 	return errors.Join(wrong...)
+}
+
+// canVerify tells whether there is a key for one of the algorithms.
+func (c *Client) canVerify(algs []jose.SignatureAlgorithm) bool {
+	return slices.ContainsFunc(algs, func(alg jose.SignatureAlgorithm) bool { return len(c.aux.keys[alg]) > 0 })
 }
 
 // prepareSubject reads the one name that the client's certificate must carry (RFC 8705 §2.1.2).

@@ -53,6 +53,10 @@ type Profile struct {
 	AssertionAudience AudienceRule
 	MaxAssertionLife  time.Duration // exp may be this far ahead at most
 
+	// RequestObjectMaxAge: signed requests need iss, aud, nbf and exp; nbf is this long ago, and exp this long after it, at
+	// most. 0: none of the four must be there; those that are must be right.
+	RequestObjectMaxAge time.Duration
+
 	PAR              Requirement // RFC 9126
 	PKCE             Requirement // RFC 7636, S256 only
 	SenderConstraint Requirement // tokens bound by certificate or DPoP
@@ -78,6 +82,7 @@ var profiles = map[ProfileName]*Profile{
 		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA},
 		AssertionAudience:   IssuerOnly,
 		MaxAssertionLife:    time.Hour,
+		RequestObjectMaxAge: time.Hour, // FAPI 2.0 Message Signing, Final, §5.3.1
 		PAR:                 Required,
 		PKCE:                Required,
 		SenderConstraint:    Required,

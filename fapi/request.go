@@ -32,7 +32,9 @@ func CheckParameters(params url.Values) error {
 		}
 		size += len(name)
 		for _, value := range values {
-			size += len(name) + len(value)
+			if name != "request" { // a request object has a limit of its own
+				size += len(name) + len(value)
+			}
 			if !isText(value) {
 				return Refuse(InvalidRequest, "A parameter is not UTF-8 text.").Because(fmt.Errorf("parameter %q", name))
 			}
@@ -169,7 +171,7 @@ func (c *Client) checkShape(params url.Values) error {
 	case params.Get("client_id") != c.ID: // REQUIRED, RFC 6749 §4.1.1
 		return Refuse(InvalidRequest, "The client_id is missing or is not that of the client.")
 	case params.Get("request") != "":
-		return Refuse(RequestNotSupported, "Request objects are not supported.")
+		return Refuse(RequestNotSupported, "A request object is not supported here.") // see ResolveRequest
 	case params.Get("request_uri") != "":
 		return Refuse(RequestURINotSupported, "Only a request_uri that this server issued is supported.")
 	}
