@@ -7,7 +7,8 @@
 //
 // An endpoint is a function from a [Request] to a [Response] or an error, in the file named for it: par.go, token.go,
 // introspect.go, revoke.go, userinfo.go, discovery.go. authorize.go is the exception, because it talks to a person: it
-// dispatches, from one look at the store, to login (package authn), to consent, or back to the client.
+// dispatches, from one look at the store, to login (package authn), to the consent page, whose button decision.go answers,
+// or back to the client (authorization_response.go).
 //
 // The rules themselves are in package fapi; fosite is behind authz/engine; what a customer sees and a consent's life are
 // in packages authn and consent.

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -87,7 +85,7 @@ func (d *Describer) items(scopes []string, k *storage.Consent) []web.Item {
 		}
 		item, known := d.words.Scopes[scope]
 		if !known {
-			item = web.Item{Title: d.text("scope", "scope", tidy(scope, longName)), Text: d.text("scope.text")}
+			item = web.Item{Title: d.text("scope", "scope", web.Tidy(scope, longName)), Text: d.text("scope.text")}
 		}
 		if !slices.Contains(items, item) { // accounts and read:accounts read the same
 			items = append(items, item)
@@ -156,22 +154,3 @@ const (
 	longName  = 100
 	longValue = 300
 )
-
-// tidy makes what a client wrote fit to be read: without control characters and those that change the direction of
-// text, on one line, not longer than limit. A cut shows.
-func tidy(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case r == utf8.RuneError, unicode.IsControl(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Co, r):
-			return -1
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if utf8.RuneCountInString(s) > limit {
-		s = string([]rune(s)[:limit]) + "…"
-	}
-	return s
-}

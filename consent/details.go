@@ -33,7 +33,7 @@ func (d *Describer) details(details []fapi.AuthorizationDetail, k *storage.Conse
 		}
 		item, known := d.words.Types[detail.Type]
 		if !known {
-			item = web.Item{Title: d.text("type", "type", tidy(detail.Type, longName)), Text: d.text("type.text")}
+			item = web.Item{Title: d.text("type", "type", web.Tidy(detail.Type, longName)), Text: d.text("type.text")}
 		}
 		if !slices.Contains(items, item) {
 			items = append(items, item)
@@ -73,7 +73,7 @@ func (d *Describer) members(detail fapi.AuthorizationDetail, k *storage.Consent)
 		if err != nil {
 			return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "The authorization_details cannot be shown to the customer.").Because(err)
 		}
-		lines = append(lines, web.Detail{Label: d.label(name), Value: tidy(d.value(&v), longValue)})
+		lines = append(lines, web.Detail{Label: d.label(name), Value: web.Tidy(d.value(&v), longValue)})
 	}
 	return lines, nil
 }
@@ -130,7 +130,7 @@ func (d *Describer) label(name string) string {
 	}
 	var b strings.Builder
 	lower := false
-	for _, r := range tidy(name, longName) {
+	for _, r := range web.Tidy(name, longName) {
 		if r == '_' || r == '-' {
 			r = ' '
 		}

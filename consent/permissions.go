@@ -84,7 +84,7 @@ func direction(in, out bool) string {
 }
 
 func (d *Describer) unknownData(code string) web.Item {
-	return web.Item{Title: d.text("data", "code", tidy(code, longName)), Text: d.text("scope.text")}
+	return web.Item{Title: d.text("data", "code", web.Tidy(code, longName)), Text: d.text("scope.text")}
 }
 
 // looksBack tells whether the codes include something that the transaction period limits (A2-06).

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	strict "github.com/go-jose/go-jose/v4/json"
 )
 
@@ -103,15 +102,9 @@ func (c *Client) CheckAssertion(assertion string, in AssertionContext) (Use, err
 	if typ := jwtType(header); strings.HasSuffix(typ, "+jwt") && typ != "client-authentication+jwt" {
 		return Use{}, Refuse(InvalidClient, "The typ of the client assertion is that of another kind of JWT.")
 	}
-	keys := c.keysFor(header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
-	if len(keys) == 0 {
+	payload, known, err := c.verifySignature(jws, header)
+	if !known {
 		return Use{}, Refuse(InvalidClient, "No registered key of the client fits kid and alg of the client assertion.")
-	}
-	var payload []byte
-	for i := range keys {
-		if payload, err = jws.Verify(keys[i].key); err == nil {
-			break
-		}
 	}
 	if err != nil {
 		return Use{}, Refuse(InvalidClient, "The signature of the client assertion is not valid.").Because(err)

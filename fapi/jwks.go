@@ -245,3 +245,15 @@ func readRawJWKS(raw json.RawMessage, set *jose.JSONWebKeySet) error {
 	}
 	return errors.Join(wrong...)
 }
+
+// verifySignature returns the payload of what the client has signed with one of its registered keys. known tells whether
+// a key fits kid and alg at all.
+func (c *Client) verifySignature(jws *jose.JSONWebSignature, header *jose.Header) (payload []byte, known bool, err error) {
+	keys := c.keysFor(header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
+	for i := range keys {
+		if payload, err = jws.Verify(keys[i].key); err == nil {
+			break
+		}
+	}
+	return payload, len(keys) > 0, err
+}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	strict "github.com/go-jose/go-jose/v4/json"
 )
 
@@ -93,17 +92,14 @@ func (c *Client) verifyRequestObject(object string) ([]byte, error) {
 	if !slices.Contains([]string{"", "jwt", "oauth-authz-req+jwt"}, jwtType(header)) {
 		return nil, Refuse(InvalidRequestObject, "The typ of the request object is that of another kind of JWT.")
 	}
-	keys := c.keysFor(header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
-	if len(keys) == 0 {
+	payload, known, err := c.verifySignature(jws, header)
+	if !known {
 		return nil, Refuse(InvalidRequestObject, "No registered key of the client fits kid and alg of the request object.")
 	}
-	var payload []byte
-	for i := range keys {
-		if payload, err = jws.Verify(keys[i].key); err == nil {
-			return payload, nil
-		}
+	if err != nil {
+		return nil, Refuse(InvalidRequestObject, "The signature of the request object is not valid.").Because(err)
 	}
-	return nil, Refuse(InvalidRequestObject, "The signature of the request object is not valid.").Because(err)
+	return payload, nil
 }
 
 // objectParameters returns the claims of a request object as parameters (RFC 9101 §4). What is not a string becomes the

@@ -278,10 +278,13 @@ func (p *Pages) date(t time.Time) string {
 
 const longestText = 500
 
-// clean makes a text fit to be shown: invisible and direction-changing
-// characters, with which a name can be made to look like another, are dropped,
-// white space is folded, and what is absurdly long is cut.
-func clean(s string) string {
+func clean(s string) string { return Tidy(s, longestText) }
+
+// Tidy makes a text that somebody else wrote fit to be shown: invisible and
+// direction-changing characters, with which a name can be made to look like
+// another, are dropped, white space is folded, and what is longer than limit
+// is cut, which shows.
+func Tidy(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
@@ -292,8 +295,8 @@ func clean(s string) string {
 		return r
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
-	if utf8.RuneCountInString(s) > longestText {
-		s = string([]rune(s)[:longestText]) + "…"
+	if utf8.RuneCountInString(s) > limit {
+		s = string([]rune(s)[:limit]) + "…"
 	}
 	return s
 }

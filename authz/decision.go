@@ -1,0 +1,115 @@
+package authz
+
+import (
+	"crypto/hmac"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/countersign/countersign/authz/engine"
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+)
+
+// decide answers POST /authorize/decision: the customer pressed a button.
+func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
+	form, err := readForm(w, r)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	accounts := form["account"]
+	delete(form, "account") // the only field that repeats
+	err = fapi.CheckParameters(form)
+	for _, id := range accounts {
+		err = errors.Join(err, fapi.CheckParameters(url.Values{"account": {id}}))
+	}
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	c, uri := s.clients.find(form.Get("client_id")), form.Get("request_uri")
+	loginHash := s.authn.LoginHash(r)
+	if c == nil || requestURIHash(uri) == nil {
+		s.errorPage(w, r, errRequestURI)
+		return
+	}
+	proof := s.pageProof(loginHash, uri, form.Get("accounts"))
+	switch {
+	case loginHash == nil || !hmac.Equal([]byte(proof), []byte(form.Get("shown"))):
+		s.undecided(w, r, c.Client, uri)
+	case form.Get("decision") == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
+		s.askForAccounts(w, r, c.Client, uri)
+	case form.Get("decision") == "approve":
+		s.approve(w, r, c.Client, uri, loginHash, accounts)
+	case form.Get("decision") == "deny":
+		s.deny(w, r, c.Client, uri, loginHash)
+	default:
+		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The page was sent without a decision."))
+	}
+}
+
+// approve records the yes and sends the code (RFC 6749 §4.1.2). One round trip.
+func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte, accounts []string) {
+	code := randomToken()
+	a, err := s.db.Approve(r.Context(), storage.Approval{
+		RequestURIHash: requestURIHash(uri), ClientID: c.ID, LoginHash: loginHash, AccountIDs: accounts,
+		CodeHash: engine.CodeHash(code), CodeLifetime: c.Rules().CodeLifetime,
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	var q fapi.AuthorizationRequest
+	if err == nil {
+		err = json.Unmarshal(a.Request, &q)
+	}
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	params, err := s.engine.Authorize(r.Context(), c, &q, a, code)
+	if err != nil {
+		s.redirectError(w, r, redirectOf(&q), err)
+		return
+	}
+	s.respond(w, r, redirectOf(&q), params)
+}
+
+// deny records the no (RFC 6749 §4.1.2.1).
+func (s *Server) deny(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte) {
+	a, err := s.db.Deny(r.Context(), requestURIHash(uri), c.ID, loginHash)
+	if errors.Is(err, storage.ErrNotFound) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	s.sendRefusal(w, r, a, err, fapi.Refuse(fapi.AccessDenied, "The customer refused."))
+}
+
+// undecided is for a decision that the store did not take, because something changed since the page was shown. What is
+// wrong shows at the next look; if nothing is, the accounts were not the customer's.
+func (s *Server) undecided(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string) {
+	http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
+}
+
+// giveUp ends a journey that cannot be decided and tells the client why.
+func (s *Server) giveUp(w http.ResponseWriter, r *http.Request, j *journey, why error) {
+	a, err := s.db.Abandon(r.Context(), j.RequestURIHash, j.client.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = errRequestURI
+	}
+	s.sendRefusal(w, r, a, err, why)
+}
+
+func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, a *storage.Authorization, err, why error) {
+	var q fapi.AuthorizationRequest
+	if err == nil {
+		err = json.Unmarshal(a.Request, &q)
+	}
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	s.redirectError(w, r, redirectOf(&q), why)
+}
