@@ -72,8 +72,10 @@ func (s *Server) claimedClient(r *Request) (id string, method fapi.AuthMethod, e
 			return "", "", fapi.Refuse(fapi.InvalidClient, "The client_assertion_type is not the one for JWTs.")
 		}
 		method, n = fapi.PrivateKeyJWT, n+1
-		if claimed, err = fapi.AssertionIssuer(r.Form.Get("client_assertion")); err != nil {
-			return "", "", err
+		if id == "" { // else the assertion is held against the client_id, whose it must be
+			if claimed, err = fapi.AssertionIssuer(r.Form.Get("client_assertion")); err != nil {
+				return "", "", err
+			}
 		}
 	}
 	if user, _, ok := basicAuth(r.HTTP); ok {
