@@ -184,7 +184,7 @@ func TestResolveRequest_refusesWhatIsNoObject(t *testing.T) {
 		"alg none with a signature":         b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + "." + parts[2],
 		"alg NONE":                          b64([]byte(`{"alg":"NONE"}`)) + "." + parts[1] + ".",
 		"no alg":                            b64([]byte(`{}`)) + "." + parts[1] + "." + parts[2],
-		"HS256 with the public key":         signJWT(must(json.Marshal(ecKey().PublicKey.X)), jose.HS256, nil, objectClaims()),
+		"HS256 with the public key":         signJWT(must(ecKey().PublicKey.Bytes()), jose.HS256, nil, objectClaims()),
 		"another signature":                 parts[0] + "." + parts[1] + "." + b64(make([]byte, 64)),
 		"no signature":                      parts[0] + "." + parts[1] + ".",
 		"other claims":                      parts[0] + "." + b64([]byte(strings.Replace(claims, "accounts", "payments", 1))) + "." + parts[2],
