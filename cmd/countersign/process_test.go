@@ -30,6 +30,7 @@ func TestProcesses(t *testing.T) {
 		run  func(*testing.T, *house, *replica, *replica)
 	}{
 		{"a jti is good once on both", replayOnBoth},
+		{"one flow, each step on the other", flowOnBoth},
 		{"kill -9 of a server under load", killServer},
 		{"SIGTERM drains", drains},
 		{"kill -9 of Postgres under load", killPostgres},
@@ -41,6 +42,42 @@ func TestProcesses(t *testing.T) {
 		}) && t.Failed() {
 			t.Logf("one said: %s\ntwo said: %s", one.log, two.log)
 		}
+	}
+}
+
+// G4: processes share nothing but the database, so a flow may change between them at every step.
+func flowOnBoth(t *testing.T, h *house, one, two *replica) {
+	c, bank := h.callers["tpp"], h.callers["bank-api"]
+	channel, bankChannel, browser := c.client(), bank.client(), h.browser(nil)
+	defer channel.CloseIdleConnections()
+	defer bankChannel.CloseIdleConnections()
+	defer browser.CloseIdleConnections()
+	verifier := randomText() + randomText()
+	pushed := c.post(channel, one, "/par", pushForm(verifier))
+	page := h.visit(browser, two, c.id, pushed.text("request_uri"), h.login)
+	if page.page() != "consent_page" {
+		t.Fatalf("pushed to one: %v; at the other: %v", pushed, page)
+	}
+	left, err := url.Parse(do(browser, h.decision(one, page)).header.Get("Location"))
+	if err != nil || left.Query().Get("code") == "" {
+		t.Fatalf("the page of one, decided on the other, leads to %v", left)
+	}
+	tokens := c.post(channel, two, "/token", codeForm(left.Query().Get("code"), verifier))
+	access, refresh := tokens.text("access_token"), tokens.text("refresh_token")
+	if tokens.status != http.StatusOK || access == "" || refresh == "" {
+		t.Fatalf("code exchange: %v", tokens)
+	}
+	if a := bank.post(bankChannel, one, "/introspect", url.Values{"token": {access}}); a.json["active"] != true {
+		t.Errorf("introspection: %v", a)
+	}
+	if a := c.post(channel, two, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}); a.status != http.StatusOK {
+		t.Errorf("refresh: %v", a)
+	}
+	if a := c.post(channel, one, "/revoke", url.Values{"token": {refresh}}); a.status != http.StatusOK {
+		t.Errorf("revocation: %v", a)
+	}
+	if a := bank.post(bankChannel, two, "/introspect", url.Values{"token": {access}}); a.json["active"] != false {
+		t.Errorf("introspection after the revocation: %v", a)
 	}
 }
 
