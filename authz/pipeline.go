@@ -38,7 +38,7 @@ func (s *Server) backChannel(e *route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		req := &Request{HTTP: r, endpoint: e, Certificates: certificates(r), remembered: s.db.RememberedSince()}
 		response, err := s.answer(w, req)
-		if !req.handedOver && len(req.uses) > 0 {
+		if !req.handedOver && len(req.uses) > 0 && !errors.Is(err, fapi.UseDPoPNonce) { // that client comes back with the same
 			if used := s.db.Use(r.Context(), req.uses...); used != nil && err == nil {
 				err = used
 			}

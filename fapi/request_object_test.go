@@ -586,19 +586,3 @@ func resolved(t *testing.T, client *Client, object string, got url.Values) {
 		t.Fatal("an object within the object is left")
 	}
 }
-
-func BenchmarkResolveRequest(b *testing.B) {
-	for _, alg := range []jose.SignatureAlgorithm{jose.PS256, jose.ES256, jose.EdDSA} {
-		b.Run(string(alg), func(b *testing.B) {
-			params := beside(makeObject(alg, nil, nil))
-			in := objectContext(false)
-			client := strictTPP()
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := client.ResolveRequest(params, in); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

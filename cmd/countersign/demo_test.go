@@ -46,7 +46,7 @@ func newDemo(t *testing.T) *demoCommand {
 // The whole story is an assertion of its own: run fails at the first step that does not go as its rule demands.
 func TestDemo_WholeStory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts Postgres, server, bank and app")
+		t.Skip("-short: starts Postgres, server, bank and app")
 	}
 	t.Parallel()
 	var out bytes.Buffer
@@ -77,7 +77,7 @@ func TestDemo_WholeStory(t *testing.T) {
 
 func TestDemo_KeepsAFolder(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts Postgres, server, bank and app, twice")
+		t.Skip("-short: starts Postgres, server, bank and app, twice")
 	}
 	t.Parallel()
 	dir := filepath.Join(openDir(t), "kept")
@@ -120,7 +120,7 @@ func openDir(t *testing.T) string {
 // It stays up until it is told to end, and leaves nothing behind.
 func TestDemo_StaysAndCleansUp(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts Postgres, server, bank and app")
+		t.Skip("-short: starts Postgres, server, bank and app")
 	}
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
@@ -194,7 +194,7 @@ func TestDemo_StaysAndCleansUp(t *testing.T) {
 // As with `countersign demo | head`.
 func TestDemo_EndsWhenNobodyReads(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts Postgres, server, bank and app")
+		t.Skip("-short: starts Postgres, server, bank and app")
 	}
 	t.Parallel()
 	c := newDemo(t)

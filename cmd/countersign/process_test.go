@@ -17,7 +17,7 @@ import (
 // TestProcesses runs the real binary, twice on one database, and does to it what happens in machine rooms.
 func TestProcesses(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds the binary and runs a Postgres that waits for the disk")
+		t.Skip("-short: builds the binary and runs a Postgres that waits for the disk")
 	}
 	t.Parallel()
 	h := openHouse(t)
