@@ -260,16 +260,3 @@ func (a *Authn) atInterval(ctx context.Context, start time.Time) bool {
 		return false
 	}
 }
-
-// signOut answers POST /sign-out.
-func (a *Authn) signOut(w http.ResponseWriter, r *http.Request) {
-	if hash := a.LoginHash(r); hash != nil {
-		if err := a.db.EndLogin(r.Context(), hash); err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		a.log.Info("login.ended")
-	}
-	setCookie(w, "")
-	a.goOn(w, r, "/login")
-}

@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/authn"
-	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -38,14 +37,15 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, err)
 		return
 	}
-	c := s.clients.find(params.Get("client_id"))
+	c := s.findClient(r.Context(), params.Get("client_id"))
 	if c == nil || len(params["client_id"]) > 1 {
 		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The app that sent you here is not known to us."))
 		return
 	}
+	s.readyToEncrypt(r.Context(), c.Client)
 	uri := params.Get("request_uri")
-	if uri == "" || params.Get("request") != "" {
-		s.begin(w, r, c.Client, params)
+	if uri == "" || params.Get("request") != "" || isReference(uri) {
+		s.begin(w, r, c, params)
 		return
 	}
 	switch err := fapi.CheckParameters(params); {
@@ -72,8 +72,8 @@ func readAuthorization(w http.ResponseWriter, r *http.Request) (url.Values, erro
 
 // begin takes a request that came by way of the browser: it is checked, stored as if it had been pushed, and goes on as
 // if it had been.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, params url.Values) {
-	params, err := c.ResolveRequest(params, fapi.RequestObjectContext{Issuer: s.Issuer, Now: s.now(), AtAuthorizationEndpoint: true})
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *registeredClient, params url.Values) {
+	params, err := s.resolveRequest(r.Context(), c, params, true)
 	redirect, lost := c.CheckRedirect(params) // where refusals go, that of a request object too
 	if lost != nil {
 		if err == nil {
@@ -84,10 +84,10 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, p
 	}
 	var uri string
 	if err == nil {
-		uri, err = s.pushFromBrowser(r.Context(), c, params)
+		uri, err = s.pushFromBrowser(r.Context(), c.Client, params)
 	}
 	if err != nil {
-		s.redirectError(w, r, redirect, err)
+		s.redirectError(w, r, c.Client, redirect, err)
 		return
 	}
 	http.Redirect(w, r, authorizeURL(c.ID, uri), http.StatusSeeOther)
@@ -95,7 +95,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, c *fapi.Client, p
 
 // pushFromBrowser checks and stores a request that its client did not push.
 func (s *Server) pushFromBrowser(ctx context.Context, c *fapi.Client, params url.Values) (uri string, err error) {
-	if c.Rules().PAR == fapi.Required {
+	if c.MustPush() {
 		return "", fapi.Refuse(fapi.InvalidRequest, "The client must push its authorization requests.")
 	}
 	q, err := c.CheckAuthorizationRequest(params, s.DetailTypes)
@@ -137,6 +137,10 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 			return
 		}
 	}
+	if err := j.grantUsable(visitor); err != nil {
+		s.giveUp(w, r, j, err)
+		return
+	}
 	quiet := slices.Contains(j.request.Prompt, "none")
 	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) || !s.isHinted(j) {
 		if quiet {
@@ -153,7 +157,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		})
 		return
 	}
-	if j.agreedBefore() {
+	if s.agreedBefore(j) {
 		s.approve(w, r, c, uri, j.loginHash, nil)
 		return
 	}
@@ -178,7 +182,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 		return
 	}
 	accounts := "none"
-	if asked.NeedsAccounts() {
+	if s.consents.NeedsAccounts(asked) {
 		accounts = "pick"
 	}
 	page.Action = decisionPath
@@ -190,6 +194,9 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 	}
 	page.SwitchURL = authn.SwitchURL(j.client.ID, j.uri)
 	page.ManageURL = consent.CustomerPath
+	if j.request.UserCode != "" {
+		page.UserCode = fapi.ShowUserCode(j.request.UserCode)
+	}
 	page.Problem = problem
 	status := http.StatusOK
 	if problem != "" {
@@ -236,7 +243,13 @@ func (s *Server) look(r *http.Request, c *fapi.Client, uri string) (*journey, er
 		}
 		return nil, err
 	}
-	return j, json.Unmarshal(j.Request, &j.request)
+	if err := json.Unmarshal(j.Request, &j.request); err != nil {
+		return nil, err
+	}
+	if j.request.UserCode != "" && !s.enteredHere(r, uri) {
+		return nil, errRequestURI
+	}
+	return j, nil
 }
 
 // isHinted tells whether the visitor is the one whom the client's id_token_hint names.
@@ -244,25 +257,19 @@ func (s *Server) isHinted(j *journey) bool {
 	if j.request.IDTokenHint == "" || j.Login == nil {
 		return true
 	}
-	payload, err := s.keys.Verify(j.request.IDTokenHint, keys.TypeIDToken)
-	if err != nil {
-		return false
-	}
-	var hint struct {
-		Subject string `json:"sub"`
-	}
-	return json.Unmarshal(payload, &hint) == nil && hint.Subject == j.Login.CustomerID.String()
+	hint, err := s.readHint(j.request.IDTokenHint)
+	return err == nil && hint.Subject == s.engine.Subject(j.client, j.Login.CustomerID)
 }
 
 // agreedBefore tells whether the customer has granted all this before, and the profile lets it be remembered.
-func (j *journey) agreedBefore() bool {
-	if !j.client.Rules().RememberConsent || j.ConsentID != "" || len(j.request.AuthorizationDetails) > 0 {
+func (s *Server) agreedBefore(j *journey) bool {
+	if j.request.Polled() || j.request.GrantAction != "" || !j.client.Rules().RememberConsent || j.ConsentID != "" || len(j.request.AuthorizationDetails) > 0 {
 		return false
 	}
 	if slices.Contains(j.request.Prompt, "consent") || slices.Contains(j.request.Prompt, "select_account") {
 		return false // the page is where a customer sees, and changes, as whom they agree
 	}
-	if j.asked().NeedsAccounts() {
+	if s.consents.NeedsAccounts(j.asked()) {
 		return false // which accounts they picked belongs to one authorization
 	}
 	for _, scope := range j.Scopes {
@@ -276,11 +283,14 @@ func (j *journey) agreedBefore() bool {
 func (j *journey) asked() consent.Asked {
 	return consent.Asked{
 		Client: *j.webClient(), Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
+		Changes: j.Grant, Replaces: j.GrantAction == storage.Replace,
 	}
 }
 
 func (j *journey) webClient() *web.Client {
-	return &web.Client{Name: nameOf(j.client), URL: j.client.URI, RedirectURI: j.request.RedirectURI}
+	page := onPages(j.client)
+	page.RedirectURI = j.request.RedirectURI
+	return page
 }
 
 func (j *journey) hidden() []web.Field {

@@ -25,9 +25,11 @@ func TestAuthorize_SendsRefusalsToTheClient(t *testing.T) {
 	s := authztest.Start(t)
 	foreign := s.Client("tpp-dpop").Consent(t)
 	cases := append(badRequests(),
+		badRequest{"a response_type that the client did not register", url.Values{"response_type": {"code id_token"}}, fapi.UnauthorizedClient, ""},
 		badRequest{"the consent of another client", url.Values{"claims": {`{"id_token":{"openbanking_intent_id":{"value":"` + foreign + `"}}}`}}, fapi.InvalidRequest, ""},
 		badRequest{"RFC 9126 §4: a request by value of a client that must push", url.Values{"client_id": {"tpp"}}, fapi.InvalidRequest, ""},
 		badRequest{"FAPI2 F2-09: state beside a request that was not pushed", url.Values{"client_id": {"tpp"}, "request_uri": {""}}, fapi.InvalidRequest, ""},
+		badRequest{"OpenID Connect Core §6.2: a request_uri of a client that registered none", url.Values{"request_uri": {"https://app.example/request"}}, fapi.RequestURINotSupported, ""},
 		badRequest{"RFC 7636 §4.4.1: a public client without code_challenge", url.Values{"client_id": {"spa"}, "code_challenge": nil, "code_challenge_method": nil}, fapi.InvalidRequest, ""},
 	)
 	t.Run("cases", func(t *testing.T) {
@@ -61,24 +63,24 @@ func TestAuthorize_SendsNobodyToAnAddressItCannotTrust(t *testing.T) {
 		code   fapi.Code
 	}
 	cases := map[string]wrong{
-		"no client_id":                          {url.Values{"client_id": nil}, 400, fapi.InvalidRequest},
-		"an empty client_id":                    {url.Values{"client_id": {""}}, 400, fapi.InvalidRequest},
-		"an unknown client_id":                  {url.Values{"client_id": {"nobody"}}, 400, fapi.InvalidRequest},
-		"a client_id with NUL":                  {url.Values{"client_id": {"web\x00"}}, 400, fapi.InvalidRequest},
-		"a client_id in capitals":               {url.Values{"client_id": {"WEB"}}, 400, fapi.InvalidRequest},
-		"client_id twice":                       {url.Values{"client_id": {"web", "web"}}, 400, fapi.InvalidRequest},
-		"two clients":                           {url.Values{"client_id": {"web", "spa"}}, 400, fapi.InvalidRequest},
-		"state twice":                           {url.Values{"state": {"a", "b"}}, 400, fapi.InvalidRequest},
-		"response_mode twice":                   {url.Values{"response_mode": {"query", "query"}}, 400, fapi.InvalidRequest},
-		"a client that has no redirect URIs":    {url.Values{"client_id": {"bank-api"}}, 400, fapi.InvalidRequest},
-		"a request_uri to fetch":                {url.Values{"request_uri": {"https://app.example/request"}}, 400, fapi.InvalidRequestURI},
-		"RFC 9126 §2.2: an unknown request_uri": {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:" + strings.Repeat("x", 43)}}, 400, fapi.InvalidRequestURI},
-		"the prefix alone":                      {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:"}}, 400, fapi.InvalidRequestURI},
-		"a request_uri that is too long":        {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:" + strings.Repeat("x", 2<<10)}}, 400, fapi.InvalidRequestURI},
-		"a request_uri with NUL":                {url.Values{"request_uri": {foreign + "\x00"}}, 400, fapi.InvalidRequest},
-		"request_uri twice":                     {url.Values{"request_uri": {foreign, foreign}}, 400, fapi.InvalidRequest},
-		"an empty one and a request_uri":        {url.Values{"request_uri": {"", foreign}}, 400, fapi.InvalidRequest},
-		"RFC 9126 §4: another client's":         {url.Values{"request_uri": {foreign}}, 400, fapi.InvalidRequestURI},
+		"no client_id":                            {url.Values{"client_id": nil}, 400, fapi.InvalidRequest},
+		"an empty client_id":                      {url.Values{"client_id": {""}}, 400, fapi.InvalidRequest},
+		"an unknown client_id":                    {url.Values{"client_id": {"nobody"}}, 400, fapi.InvalidRequest},
+		"a client_id with NUL":                    {url.Values{"client_id": {"web\x00"}}, 400, fapi.InvalidRequest},
+		"a client_id in capitals":                 {url.Values{"client_id": {"WEB"}}, 400, fapi.InvalidRequest},
+		"client_id twice":                         {url.Values{"client_id": {"web", "web"}}, 400, fapi.InvalidRequest},
+		"two clients":                             {url.Values{"client_id": {"web", "spa"}}, 400, fapi.InvalidRequest},
+		"state twice":                             {url.Values{"state": {"a", "b"}}, 400, fapi.InvalidRequest},
+		"response_mode twice":                     {url.Values{"response_mode": {"query", "query"}}, 400, fapi.InvalidRequest},
+		"a client that has no redirect URIs":      {url.Values{"client_id": {"bank-api"}}, 400, fapi.InvalidRequest},
+		"a request_uri to fetch, and no way back": {url.Values{"request_uri": {"https://app.example/request"}, "redirect_uri": nil}, 400, fapi.RequestURINotSupported},
+		"RFC 9126 §2.2: an unknown request_uri":   {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:" + strings.Repeat("x", 43)}}, 400, fapi.InvalidRequestURI},
+		"the prefix alone":                        {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:"}}, 400, fapi.InvalidRequestURI},
+		"a request_uri that is too long":          {url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:" + strings.Repeat("x", 2<<10)}}, 400, fapi.InvalidRequestURI},
+		"a request_uri with NUL":                  {url.Values{"request_uri": {foreign + "\x00"}}, 400, fapi.InvalidRequest},
+		"request_uri twice":                       {url.Values{"request_uri": {foreign, foreign}}, 400, fapi.InvalidRequest},
+		"an empty one and a request_uri":          {url.Values{"request_uri": {"", foreign}}, 400, fapi.InvalidRequest},
+		"RFC 9126 §4: another client's":           {url.Values{"request_uri": {foreign}}, 400, fapi.InvalidRequestURI},
 	}
 	for name, uris := range badRedirects {
 		cases["redirect_uri: "+name] = wrong{url.Values{"redirect_uri": uris}, 400, fapi.InvalidRequest}

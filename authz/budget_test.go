@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"net/http"
 	"net/http/cookiejar"
@@ -14,6 +15,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/countersign/countersign/authz/authztest"
+	"github.com/countersign/countersign/fapi"
 )
 
 // flow is one request and what it may cost.
@@ -55,8 +57,13 @@ var budgets = []flow{
 		at := authorizePath(c, c.Push(t, nil))
 		return func(t *testing.T) *authztest.Answer { return p.get(t, s, at).Is(t, "consent_page").Answer }
 	}},
-	{"decision, yes", 1, 1, 0, decision("approve")},
-	{"decision, no", 1, 1, 0, decision("deny")},
+	{"decision, yes", 1, 1, 0, decision("tpp", "approve", nil)},
+	{"decision, no", 1, 1, 0, decision("tpp", "deny", nil)},
+	{"decision, yes, JARM", 1, 1, 1, decision("ms", "approve", nil)},
+	{"decision, no, JARM", 1, 1, 1, decision("ms", "deny", nil)},
+	{"decision, yes, code id_token", 1, 1, 1, decision("fapi1", "approve", nil)},
+	{"decision, yes, code token", 1, 1, 0, decision("hybrid", "approve", map[string]string{"response_type": "code token"})},
+	{"decision, yes, code id_token token", 1, 1, 1, decision("hybrid", "approve", map[string]string{"response_type": "code id_token token"})},
 
 	{"code exchange, private_key_jwt, openid", 1, 2, 1, exchange("tpp", nil)},
 	{"code exchange, tls_client_auth, openid", 1, 1, 1, exchange("tpp-mtls", nil)},
@@ -68,6 +75,13 @@ var budgets = []flow{
 	{"refresh, public client (rotates)", 1, 1, 1, refreshing("spa", map[string]string{"scope": "openid accounts offline_access"})},
 
 	{"introspection, tls_client_auth", 1, 1, 0, introspecting("bank-api", "tpp")},
+	{"introspection, signed", 1, 1, 1, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		c, api := s.Client("tpp"), s.Client("bank-api")
+		form := api.Authenticated(t, url.Values{"token": {c.Grant(t, nil)["access_token"].(string)}}).Encode()
+		return func(t *testing.T) *authztest.Answer {
+			return api.Raw(t, http.MethodPost, "/introspect", form, http.Header{"Accept": {"application/token-introspection+jwt"}})
+		}
+	}},
 	{"introspection of client credentials, tls_client_auth", 1, 1, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		c, api := s.Client("tpp-mtls"), s.Client("bank-api")
 		access := c.Post(t, "/token", url.Values{"grant_type": {"client_credentials"}}).JSON["access_token"].(string)
@@ -81,6 +95,39 @@ var budgets = []flow{
 	{"revocation of an access token, tls_client_auth", 1, 1, 0, revoking("tpp-mtls", "access_token")},
 	{"userinfo, certificate", 1, 1, 0, userInfo("tpp")},
 	{"userinfo, DPoP", 1, 2, 0, userInfo("tpp-dpop")},
+
+	{"device authorization request, public client", 1, 1, 0, deviceFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, d deviceRequest) func(*testing.T) *authztest.Answer {
+		return func(t *testing.T) *authztest.Answer {
+			return c.Post(t, "/device_authorization", url.Values{"client_id": {c.ID}, "scope": {c.Scope}})
+		}
+	})},
+	{"user code entered", 1, 2, 0, deviceFlow(func(t *testing.T, s *authztest.Server, _ *authztest.Client, d deviceRequest) func(*testing.T) *authztest.Answer {
+		p := newPerson(t)
+		page := p.get(t, s, "/device")
+		return func(t *testing.T) *authztest.Answer {
+			return p.submit(t, s, page, url.Values{"user_code": {d.userCode}}).Answer
+		}
+	})},
+	{"device code redeemed, openid", 1, 1, 1, deviceFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, d deviceRequest) func(*testing.T) *authztest.Answer {
+		decideDevice(t, s, d, "approve")
+		return func(t *testing.T) *authztest.Answer { return pollDevice(t, c, d) }
+	})},
+	{"token exchange, tls_client_auth", 1, 1, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		core := addService(t, s, "core-"+rand.Text(), fapi.FAPI2, fapi.TLSClientAuth, authztest.Resource, map[string]any{"tls_client_certificate_bound_access_tokens": true})
+		subject := tppTokens(t, s, s.Client("tpp"))["access_token"].(string)
+		return func(t *testing.T) *authztest.Answer { return core.Post(t, "/token", exchangeForm(subject, nil)) }
+	}},
+
+	{"logout with an ID token", 2, 3, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p, tpp := loggedIn(t, s), s.Client("tpp-mtls")
+		hint := tpp.Grant(t, nil)["id_token"].(string)
+		return func(t *testing.T) *authztest.Answer { return p.get(t, s, endSession("id_token_hint", hint)).Answer }
+	}},
+	{"sign-out", 1, 2, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		p := loggedIn(t, s)
+		page := p.get(t, s, "/consents").Is(t, "consents_page")
+		return func(t *testing.T) *authztest.Answer { return p.submit(t, s, page, nil).Answer }
+	}},
 
 	{"OpenID configuration", 0, 0, 0, document("/.well-known/openid-configuration")},
 	{"authorization server metadata", 0, 0, 0, document("/.well-known/oauth-authorization-server")},
@@ -174,7 +221,7 @@ func (f flow) check(t *testing.T, s *authztest.Server) {
 // connection learns since when used identifiers are remembered.
 func inBackground(sql string) bool {
 	for _, words := range []string{"INTO replay_memory", "FROM clients ORDER BY", "FROM signing_keys", "FROM data_keys", "LISTEN ",
-		"WHERE expires_at < now()", "WHERE published_until < now()", "-- ping"} {
+		"WHERE expires_at < now()", "a.expires_at < now()", "WHERE published_until < now()", "UPDATE notifications SET attempts", "-- ping"} {
 		if strings.Contains(sql, words) {
 			return true
 		}
@@ -184,14 +231,10 @@ func inBackground(sql string) bool {
 
 // signaturesIn counts the JWTs of an answer: each was signed to make it.
 func signaturesIn(a *authztest.Answer) int {
-	n := 0
-	for _, member := range a.JSON {
-		if text, ok := member.(string); ok && strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2 {
-			n++
-		}
-	}
-	return n
+	return len(jwtPattern.FindAllString(a.Header.Get("Location")+" "+string(a.Body), -1))
 }
+
+var jwtPattern = regexp.MustCompile(`\beyJ[\w-]+\.[\w-]+\.[\w-]+`)
 
 func clientCredentials(id string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
 	return func(_ *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
@@ -209,10 +252,10 @@ func pushing(id string) func(*testing.T, *authztest.Server) func(*testing.T) *au
 	}
 }
 
-func decision(button string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+func decision(id, button string, changes map[string]string) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
 	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
-		p, c := loggedIn(t, s), s.Client("tpp")
-		page := p.get(t, s, authorizePath(c, c.Push(t, nil))).Is(t, "consent_page")
+		p, c := loggedIn(t, s), s.Client(id)
+		page := p.get(t, s, authorizePath(c, c.Push(t, changes))).Is(t, "consent_page")
 		return func(t *testing.T) *authztest.Answer {
 			return p.submit(t, s, page, url.Values{"decision": {button}, "account": {"12"}}).Answer
 		}

@@ -15,12 +15,12 @@ var (
 
 // clientAuthenticated finds out who calls (RFC 6749 §2.3). The method must be the one that the client registered, and the
 // only one in the request.
-func (s *Server) clientAuthenticated(_ context.Context, r *Request) error {
+func (s *Server) clientAuthenticated(ctx context.Context, r *Request) error {
 	id, method, err := s.claimedClient(r)
 	if err != nil {
 		return err
 	}
-	c := s.clients.find(id)
+	c := s.findClient(ctx, id)
 	if c == nil {
 		return errUnknownClient
 	}
@@ -35,18 +35,24 @@ func (s *Server) clientAuthenticated(_ context.Context, r *Request) error {
 	}
 	switch method {
 	case fapi.PrivateKeyJWT:
-		use, err := c.CheckAssertion(r.Form.Get("client_assertion"), fapi.AssertionContext{
-			Issuer:          s.Issuer,
-			Endpoints:       append(s.urls(tokenPath), s.urls(r.endpoint.path)...),
-			Now:             s.now(),
-			RememberedSince: s.db.RememberedSince(),
+		err := s.withKeys(ctx, c, func() error {
+			use, err := c.CheckAssertion(r.Form.Get("client_assertion"), fapi.AssertionContext{
+				Issuer:          s.Issuer,
+				Endpoints:       append(s.urls(tokenPath), s.urls(r.endpoint.path)...),
+				Now:             s.now(),
+				RememberedSince: s.db.RememberedSince(),
+			})
+			if err == nil {
+				r.use(use)
+			}
+			return err
 		})
 		if err != nil {
 			return err
 		}
-		r.use(use)
 	case fapi.TLSClientAuth, fapi.SelfSignedTLSClientAuth:
-		if err := c.checkCertificate(r.Certificates, s.ClientCAs, s.now()); err != nil {
+		err := s.withKeys(ctx, c, func() error { return c.checkCertificate(r.Certificates, s.ClientCAs, s.now()) })
+		if err != nil {
 			return err
 		}
 	case fapi.ClientSecretBasic:
@@ -59,6 +65,7 @@ func (s *Server) clientAuthenticated(_ context.Context, r *Request) error {
 			return errUnknownClient
 		}
 	}
+	s.readyToEncrypt(ctx, c.Client)
 	r.Client, r.registered = c.Client, c
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type registeredClient struct {
 	*fapi.Client
 	secretHash  []byte
+	fetched     *fetchedKeys // nil unless its keys are at its jwks_uri
 	certificate atomic.Pointer[checkedCertificate]
 }
 
@@ -48,30 +50,48 @@ func (c *registeredClient) checkCertificate(chain []*x509.Certificate, roots *x5
 
 // clientCache holds all clients, parsed. It is replaced as a whole when the database says that one has changed.
 type clientCache struct {
-	byID atomic.Pointer[map[string]*registeredClient]
+	byID    atomic.Pointer[map[string]*registeredClient]
+	loading sync.Mutex // held from reading the database to replacing the map: what was read first is never put last
+	lookups lookups
 }
 
-func (c *clientCache) find(id string) *registeredClient { return (*c.byID.Load())[id] }
+func (c *clientCache) find(id string) *registeredClient { return c.all()[id] }
+
+func (c *clientCache) all() map[string]*registeredClient {
+	if byID := c.byID.Load(); byID != nil {
+		return *byID
+	}
+	return nil
+}
 
 // load reads the clients. One whose metadata are wrong, which only another version of the server can have stored, is
 // left out and logged: the others go on.
 func (c *clientCache) load(ctx context.Context, db *storage.DB, log *zap.Logger) error {
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	stored, err := db.ListClients(ctx)
 	if err != nil {
 		return err
 	}
-	byID := make(map[string]*registeredClient, len(stored))
+	byID, before := make(map[string]*registeredClient, len(stored)), c.all()
 	for _, row := range stored {
-		if row.DisabledAt != nil {
-			continue
+		if client := readClient(&row, before[row.ID], log); client != nil {
+			byID[row.ID] = client
 		}
-		client, err := fapi.ParseClient(row.Metadata)
-		if err != nil {
-			log.Error("client left out", zap.String("client_id", row.ID), zap.Error(err))
-			continue
-		}
-		byID[row.ID] = &registeredClient{Client: client, secretHash: row.SecretHash}
 	}
 	c.byID.Store(&byID)
 	return nil
+}
+
+// readClient returns nil for a client that may not act.
+func readClient(row *storage.Client, before *registeredClient, log *zap.Logger) *registeredClient {
+	if row.DisabledAt != nil {
+		return nil
+	}
+	client, err := fapi.ParseClient(row.Metadata)
+	if err != nil {
+		log.Error("client left out", zap.String("client_id", row.ID), zap.Error(err))
+		return nil
+	}
+	return &registeredClient{Client: client, secretHash: row.SecretHash, fetched: keepFetched(client, before)}
 }

@@ -24,8 +24,10 @@ func (s *Server) consentOptions() consent.Options {
 		Authenticate:  s.consentCaller,
 		Challenge:     s.challenge,
 		Pages:         s.pages,
+		DetailTypes:   s.DetailTypes,
 		Visitor:       s.visitor,
 		ClientName:    s.clientName,
+		OpenURL:       s.openURL,
 		SignOutAction: "/sign-out",
 		Zone:          s.Zone,
 		Now:           s.now,
@@ -83,6 +85,11 @@ func nameOf(c *fapi.Client) string {
 	return c.ID
 }
 
+// onPages is a client as customers read about it.
+func onPages(c *fapi.Client) *web.Client {
+	return &web.Client{Name: nameOf(c), URL: c.URI, PolicyURL: c.PolicyURI, TermsURL: c.TOSURI}
+}
+
 // pageClient is the client of a journey as a page shows it that has not looked at the journey. Of the redirect URIs only
 // one that is not https matters to the page.
 func (s *Server) pageClient(_ context.Context, clientID, _ string) *web.Client {
@@ -90,7 +97,7 @@ func (s *Server) pageClient(_ context.Context, clientID, _ string) *web.Client {
 	if c == nil {
 		return nil
 	}
-	page := &web.Client{Name: nameOf(c.Client), URL: c.URI}
+	page := onPages(c.Client)
 	if i := slices.IndexFunc(c.RedirectURIs, func(uri string) bool { return !strings.HasPrefix(uri, "https:") }); i >= 0 {
 		page.RedirectURI = c.RedirectURIs[i]
 	}

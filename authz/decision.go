@@ -29,12 +29,13 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, err)
 		return
 	}
-	c, uri := s.clients.find(form.Get("client_id")), form.Get("request_uri")
+	c, uri := s.findClient(r.Context(), form.Get("client_id")), form.Get("request_uri")
 	loginHash := s.authn.LoginHash(r)
 	if c == nil || requestURIHash(uri) == nil {
 		s.errorPage(w, r, errRequestURI)
 		return
 	}
+	s.readyToEncrypt(r.Context(), c.Client)
 	proof := s.pageProof(loginHash, uri, form.Get("accounts"))
 	switch {
 	case loginHash == nil || !hmac.Equal([]byte(proof), []byte(form.Get("shown"))):
@@ -55,7 +56,7 @@ func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 	code := randomToken()
 	a, err := s.db.Approve(r.Context(), storage.Approval{
 		RequestURIHash: requestURIHash(uri), ClientID: c.ID, LoginHash: loginHash, AccountIDs: accounts,
-		CodeHash: engine.CodeHash(code), CodeLifetime: c.Rules().CodeLifetime,
+		CodeHash: engine.CodeHash(code), CodeLifetime: c.Rules().CodeLifetime, TokenLifetime: c.Rules().AccessTokenLifetime,
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		s.undecided(w, r, c, uri)
@@ -69,12 +70,16 @@ func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		s.errorPage(w, r, err)
 		return
 	}
-	params, err := s.engine.Authorize(r.Context(), c, &q, a, code)
-	if err != nil {
-		s.redirectError(w, r, redirectOf(&q), err)
+	if q.Polled() {
+		s.decidedHere(w, r, c, nil)
 		return
 	}
-	s.respond(w, r, redirectOf(&q), params)
+	params, err := s.engine.Authorize(r.Context(), c, &q, a, code)
+	if err != nil {
+		s.redirectError(w, r, c, redirectOf(&q), err)
+		return
+	}
+	s.respond(w, r, c, redirectOf(&q), params)
 }
 
 // deny records the no (RFC 6749 §4.1.2.1).
@@ -84,7 +89,7 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request, c *fapi.Client, ur
 		s.undecided(w, r, c, uri)
 		return
 	}
-	s.sendRefusal(w, r, a, err, fapi.Refuse(fapi.AccessDenied, "The customer refused."))
+	s.sendRefusal(w, r, c, a, err, fapi.Refuse(fapi.AccessDenied, "The customer refused."))
 }
 
 // undecided is for a decision that the store did not take, because something changed since the page was shown. What is
@@ -99,10 +104,10 @@ func (s *Server) giveUp(w http.ResponseWriter, r *http.Request, j *journey, why 
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errRequestURI
 	}
-	s.sendRefusal(w, r, a, err, why)
+	s.sendRefusal(w, r, j.client, a, err, why)
 }
 
-func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, a *storage.Authorization, err, why error) {
+func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, c *fapi.Client, a *storage.Authorization, err, why error) {
 	var q fapi.AuthorizationRequest
 	if err == nil {
 		err = json.Unmarshal(a.Request, &q)
@@ -111,5 +116,9 @@ func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, a *storage.
 		s.errorPage(w, r, err)
 		return
 	}
-	s.redirectError(w, r, redirectOf(&q), why)
+	if q.Polled() {
+		s.decidedHere(w, r, c, why)
+		return
+	}
+	s.redirectError(w, r, c, redirectOf(&q), why)
 }

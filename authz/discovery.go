@@ -14,7 +14,8 @@ import (
 // serve. What one profile allows is listed; what each client may use of it, its profile says.
 func (s *Server) discovery() ([]byte, error) {
 	profiles := fapi.ProfileNames()
-	var authMethods, clientAlgs, responseTypes, responseModes []string
+	responseModes := []string{"jwt"}
+	var authMethods, clientAlgs, responseTypes []string
 	for _, name := range profiles {
 		p := fapi.FindProfile(name)
 		for _, m := range p.ClientAuth {
@@ -39,6 +40,7 @@ func (s *Server) discovery() ([]byte, error) {
 		details = append(details, name)
 	}
 	slices.Sort(details)
+	keyAlgs, contentEncs := names(fapi.KeyAlgorithms), names(fapi.ContentEncryptions)
 
 	document := map[string]any{
 		"issuer":                                                   s.Issuer,
@@ -47,11 +49,14 @@ func (s *Server) discovery() ([]byte, error) {
 		"scopes_supported":                                         s.Scopes,
 		"response_types_supported":                                 responseTypes,
 		"response_modes_supported":                                 responseModes,
-		"grant_types_supported":                                    []string{fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials},
-		"subject_types_supported":                                  []string{"public"},
+		"grant_types_supported":                                    fapi.GrantTypes(),
+		"subject_types_supported":                                  []string{fapi.SubjectPublic, fapi.SubjectPairwise},
 		"id_token_signing_alg_values_supported":                    signing,
 		"token_endpoint_auth_methods_supported":                    authMethods,
 		"token_endpoint_auth_signing_alg_values_supported":         clientAlgs,
+		"authorization_signing_alg_values_supported":               signing,
+		"userinfo_signing_alg_values_supported":                    signing,
+		"introspection_signing_alg_values_supported":               signing,
 		"introspection_endpoint_auth_methods_supported":            authMethods,
 		"introspection_endpoint_auth_signing_alg_values_supported": clientAlgs,
 		"revocation_endpoint_auth_methods_supported":               authMethods,
@@ -63,18 +68,35 @@ func (s *Server) discovery() ([]byte, error) {
 		"authorization_details_types_supported":                    details,
 		"acr_values_supported":                                     []string{authn.SCA, authn.CA},
 		"claims_parameter_supported":                               true,
-		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "at_hash", "openbanking_intent_id",
-			"name", "given_name", "family_name", "preferred_username", "email", "phone_number"},
-		"request_parameter_supported":                 true,
-		"request_object_signing_alg_values_supported": clientAlgs,
-		"request_uri_parameter_supported":             false,
-		"prompt_values_supported":                     []string{"none", "login", "consent", "select_account"},
-		"ui_locales_supported":                        []string{"en"},
+		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "sid", "at_hash", "c_hash", "s_hash", "openbanking_intent_id",
+			"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website", "gender",
+			"birthdate", "zoneinfo", "locale", "updated_at", "email", "email_verified", "phone_number", "phone_number_verified", "address"},
+		"request_parameter_supported":                    true,
+		"request_object_signing_alg_values_supported":    clientAlgs,
+		"request_uri_parameter_supported":                true,
+		"require_request_uri_registration":               true,
+		"request_object_encryption_alg_values_supported": names(s.keys.EncryptionAlgorithms()),
+		"request_object_encryption_enc_values_supported": contentEncs,
+		"prompt_values_supported":                        []string{"none", "login", "consent", "select_account"},
+		"end_session_endpoint":                           s.Issuer + endSessionPath,
+		"backchannel_logout_supported":                   true,
+		"backchannel_logout_session_supported":           true,
+		"ui_locales_supported":                           []string{"en"},
+		"grant_management_actions_supported":             grantActions,
+		"grant_management_action_required":               false,
+	}
+	for _, what := range []string{"id_token", "userinfo", "authorization", "introspection"} {
+		document[what+"_encryption_alg_values_supported"] = keyAlgs
+		document[what+"_encryption_enc_values_supported"] = contentEncs
 	}
 	aliases := map[string]string{}
 	for _, e := range backChannelRoutes {
 		document[e.metadata] = s.Issuer + e.path
 		aliases[e.metadata] = s.MTLSBase + e.path
+	}
+	document["grant_management_endpoint"], aliases["grant_management_endpoint"] = s.Issuer+grantsPath, s.MTLSBase+grantsPath
+	if s.Registration.Mode != RegistrationClosed {
+		document["registration_endpoint"], aliases["registration_endpoint"] = s.Issuer+registerPath, s.MTLSBase+registerPath
 	}
 	document["mtls_endpoint_aliases"] = aliases // RFC 8705 §5
 	return json.MarshalIndent(document, "", "  ")

@@ -6,7 +6,7 @@
 //	respond.go     what an endpoint gives: the only place that writes answers and errors
 //
 // An endpoint is a function from a [Request] to a [Response] or an error, in the file named for it: par.go, token.go,
-// introspect.go, revoke.go, userinfo.go, discovery.go. authorize.go is the exception, because it talks to a person: it
+// introspect.go, revoke.go, userinfo.go, grants.go, discovery.go. authorize.go is the exception, because it talks to a person: it
 // dispatches, from one look at the store, to login (package authn), to the consent page, whose button decision.go answers,
 // or back to the client (authorization_response.go).
 //

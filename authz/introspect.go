@@ -7,24 +7,53 @@ import (
 	"slices"
 
 	"github.com/countersign/countersign/authz/engine"
+	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
 )
 
-// introspection is the answer about a token that is good (RFC 7662 §2.2).
-type introspection struct {
+// activeToken is the answer about a token that is good (RFC 7662 §2.2).
+type activeToken struct {
 	Active    bool   `json:"active"`
 	TokenType string `json:"token_type"` // Bearer or DPoP
 	*engine.AccessToken
 }
 
-var inactive = jsonResponse{http.StatusOK, struct {
+var inactive = struct {
 	Active bool `json:"active"`
-}{false}}
+}{false}
 
-// introspectToken answers POST /introspect (RFC 7662 §2). Only tokens that are meant for the calling resource server are
-// active; of all others, good or not, it learns nothing.
+// introspectToken answers POST /introspect (RFC 7662 §2), with a signed answer to who asks for one (RFC 9701 §4).
 func (s *Server) introspectToken(ctx context.Context, r *Request) (Response, error) {
+	said, err := s.introspection(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if !prefers(r.HTTP.Header.Values("Accept"), introspectionJWT) {
+		return jsonResponse{http.StatusOK, said}, nil
+	}
+	token, err := s.keys.Sign(r.Client.IntrospectionSignedResponseAlg, keys.TypeIntrospection, signedIntrospection{
+		Issuer: s.Issuer, Audience: r.Client.ID, IssuedAt: s.now().Unix(), Introspection: said,
+	})
+	if err == nil {
+		token, err = r.Client.EncryptJWT(r.Client.IntrospectionEncryptedResponseAlg, r.Client.IntrospectionEncryptedResponseEnc, token)
+	}
+	return jwtResponse{introspectionJWT, token}, err
+}
+
+const introspectionJWT = "application/" + keys.TypeIntrospection
+
+// signedIntrospection is RFC 9701 §5. It has no exp and no sub, so that nobody takes it for an access token (§8.1).
+type signedIntrospection struct {
+	Issuer        string `json:"iss"`
+	Audience      string `json:"aud"`
+	IssuedAt      int64  `json:"iat"`
+	Introspection any    `json:"token_introspection"`
+}
+
+// introspection is what the calling resource server is told of a token. Only tokens that are meant for it are active; of
+// all others, good or not, it learns nothing.
+func (s *Server) introspection(ctx context.Context, r *Request) (any, error) {
 	presented := r.Form.Get("token")
 	if presented == "" {
 		return nil, fapi.Refuse(fapi.InvalidRequest, "token is missing.")
@@ -40,12 +69,12 @@ func (s *Server) introspectToken(ctx context.Context, r *Request) (Response, err
 	if err != nil {
 		return nil, err
 	}
-	out := introspection{Active: true, TokenType: "Bearer", AccessToken: t}
+	out := activeToken{Active: true, TokenType: "Bearer", AccessToken: t}
 	if t.Confirmation != nil && t.Confirmation.JKT != "" {
 		out.TokenType = "DPoP"
 	}
-	t.Principal, t.AuthorizationID = principal, ""
-	return jsonResponse{http.StatusOK, out}, nil
+	t.Principal, t.AuthorizationID, t.MadeFrom, t.Only = principal, "", nil, nil
+	return out, nil
 }
 
 // principal looks whether a token that opened is still good, and for whom it speaks. It returns storage.ErrNotFound when
@@ -58,21 +87,21 @@ func (s *Server) principal(ctx context.Context, uses []storage.Use, t *engine.Ac
 	if live == nil {
 		return &engine.Principal{Roles: c.Roles}, nil
 	}
-	return engine.PrincipalOf(live)
+	return s.engine.PrincipalOf(c, live, t)
 }
 
 // live returns the client of a token that is still good, and its authorization, which is nil with client credentials. It
 // returns storage.ErrNotFound for a token that is not.
 func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessToken) (*fapi.Client, *storage.Live, error) {
-	c := s.clients.find(t.ClientID)
-	if c == nil { // disabled since
+	c := s.findClient(ctx, t.ClientID)
+	if c == nil || s.clients.find(t.Owner()) == nil { // disabled since
 		if err := s.db.Use(ctx, uses...); err != nil {
 			return nil, nil, err
 		}
 		return nil, nil, storage.ErrNotFound
 	}
 	if t.AuthorizationID != "" {
-		live, err := s.db.LoadLive(ctx, uses, t.ID(), t.ClientID, t.JTI)
+		live, err := s.db.LoadLive(ctx, uses, t.ID(), t.Owner(), t.JTIs()...)
 		return c.Client, live, err
 	}
 	revoked, err := s.db.TokenRevoked(ctx, uses, t.JTI)

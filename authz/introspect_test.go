@@ -1,13 +1,20 @@
 package authz_test
 
 import (
+	"crypto/tls"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/countersign/countersign/authz/authztest"
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/resource"
 )
 
 const inactive = `{"active":false}`
@@ -98,6 +105,136 @@ func TestIntrospect(t *testing.T) {
 				t.Error("it shows the authorization's id")
 			}
 		})
+	}
+}
+
+// INT-04: a resource server that asks for a signed answer gets one.
+func TestIntrospect_Signed(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t)
+	api, other, c := s.Client("bank-api"), s.Client("other-api"), s.Client("tpp-jwt")
+	key := authztest.NewKey(t)
+	service := map[string]any{
+		"resource_identifiers": []string{authztest.Resource}, "redirect_uris": []string{authztest.RedirectURI},
+		"introspection_signed_response_alg": "EdDSA", "introspection_encrypted_response_alg": "ECDH-ES",
+		"jwks": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "enc", Use: "enc"}}},
+	}
+	secret := s.AddClient(t, "secret-api", fapi.FAPI2, fapi.TLSClientAuth, service)
+	service["jwks"], service["jwks_uri"] = nil, "https://127.0.0.1:1/"
+	keyless := s.AddClient(t, "keyless-api", fapi.FAPI2, fapi.TLSClientAuth, service)
+	access := c.Grant(t, nil)["access_token"].(string)
+	ask := func(t *testing.T, c *authztest.Client, token string, accept ...string) *authztest.Answer {
+		t.Helper()
+		return c.Raw(t, "POST", "/introspect", c.Authenticated(t, url.Values{"token": {token}}).Encode(), http.Header{"Accept": accept})
+	}
+	const asJWT = "application/token-introspection+jwt"
+	// said checks the JWT of an answer, and returns what it says of the token.
+	said := func(t *testing.T, c *authztest.Client, token, alg string) map[string]any {
+		t.Helper()
+		header, claims := s.Verified(t, token)
+		if header["typ"] != "token-introspection+jwt" || header["alg"] != alg {
+			t.Errorf("RFC 9701 §5: header %v", header)
+		}
+		iat, _ := claims["iat"].(float64)
+		if claims["iss"] != s.Issuer || claims["aud"] != c.ID || time.Since(time.Unix(int64(iat), 0)).Abs() > time.Minute || len(claims) != 4 {
+			t.Errorf("RFC 9701 §5: claims %v", claims)
+		}
+		about, _ := claims["token_introspection"].(map[string]any)
+		return about
+	}
+	for name, test := range map[string]struct {
+		client *authztest.Client
+		token  string
+		active bool
+	}{
+		"active":                    {api, access, true},
+		"INT-02: unknown":           {api, "x", false},
+		"X16: asked by another":     {other, access, false},
+		"a signed answer, as token": {api, string(ask(t, api, access, asJWT).Body), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answer := ask(t, test.client, test.token, asJWT)
+			if answer.Status != http.StatusOK || answer.Header.Get("Content-Type") != asJWT || answer.Header.Get("Cache-Control") != "no-store" {
+				t.Fatalf("answered %d %v %s", answer.Status, answer.Header, answer.Body)
+			}
+			about := said(t, test.client, string(answer.Body), "ES256")
+			if about["active"] != test.active || !test.active && len(about) != 1 || test.active && (about["sub"] == nil || about["exp"] == nil || about["cnf"] == nil) {
+				t.Errorf("said %v", about)
+			}
+		})
+	}
+	for accept, signed := range map[string]bool{
+		"": false, "*/*": false, "application/json": false, "application/*": false, "application/jwt": false, "rubbish;;": false,
+		asJWT: true, asJWT + ", application/json": true, "application/json;q=0.5, " + asJWT + ";q=0.9": true, "*/*, " + asJWT: true,
+		"Application/Token-Introspection+JWT": true, asJWT + ";q=0": false, "application/json, " + asJWT + ";q=0.5": false, asJWT + ";q=x": false,
+	} {
+		t.Run("RFC 9701 §4: Accept "+accept, func(t *testing.T) {
+			t.Parallel()
+			answer := ask(t, api, access, accept)
+			if got := answer.Header.Get("Content-Type"); answer.Status != http.StatusOK || (got == asJWT) != signed || (got == "application/json") == signed {
+				t.Errorf("answered %d %s", answer.Status, got)
+			}
+		})
+	}
+	t.Run("RFC 9701 §6: signed with the alg that was registered, and encrypted", func(t *testing.T) {
+		t.Parallel()
+		for _, token := range []string{access, "x"} {
+			inner, header := authztest.Decrypted(t, string(ask(t, secret, token, asJWT).Body), key)
+			if about := said(t, secret, inner, "EdDSA"); about["active"] != (token == access) || header["cty"] != "JWT" {
+				t.Errorf("header %v, said %v", header, about)
+			}
+		}
+		if answer := ask(t, keyless, access, asJWT); answer.Status != http.StatusInternalServerError || answer.JSON["error"] != "server_error" {
+			t.Errorf("without a key: answered %d %s", answer.Status, answer.Body)
+		}
+	})
+	t.Run("RFC 9701 §8.1: such a JWT is no access token", func(t *testing.T) {
+		t.Parallel()
+		c.Get(t, "/userinfo", string(ask(t, api, access, asJWT).Body)).Challenged(t, http.StatusUnauthorized, "Bearer", fapi.InvalidToken)
+	})
+	t.Run("errors are JSON, whatever is asked for", func(t *testing.T) {
+		t.Parallel()
+		ask(t, api, "", asJWT).Refused(t, http.StatusBadRequest, fapi.InvalidRequest)
+		ask(t, s.Client("tpp-mtls"), access, asJWT).Refused(t, http.StatusForbidden, fapi.UnauthorizedClient)
+	})
+}
+
+// MS-05: a service that takes nothing but signed answers, of a real server.
+func TestIntrospect_SignedForAService(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t)
+	api, c := s.Client("bank-api"), s.Client("tpp-mtls")
+	guard, err := resource.New(t.Context(), resource.Config{
+		Issuer: s.Issuer, Audience: authztest.Resource, ClientID: api.ID, Authentication: resource.Certificate(*api.Certificate),
+		RootCAs: s.Roots, SignedIntrospection: true, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := httptest.NewUnstartedServer(guard.Require(resource.Need{Scopes: []string{"accounts"}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(resource.PrincipalFrom(r.Context()).ClientID))
+	})))
+	service.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	service.StartTLS()
+	defer service.Close()
+	transport := service.Client().Transport.(*http.Transport)
+	transport.TLSClientConfig.Certificates = []tls.Certificate{*c.Certificate}
+	call := func(token string) *authztest.Answer {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, service.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		return authztest.Do(t, service.Client(), r)
+	}
+	access := c.Grant(t, nil)["access_token"].(string)
+	if answer := call(access); answer.Status != http.StatusOK || string(answer.Body) != c.ID {
+		t.Errorf("answered %d %s", answer.Status, answer.Body)
+	}
+	c.Post(t, "/revoke", url.Values{"token": {access}})
+	if answer := call(access); answer.Status != http.StatusUnauthorized {
+		t.Errorf("after revocation: answered %d %s", answer.Status, answer.Body)
 	}
 }
 

@@ -40,7 +40,7 @@ func TestMetadata(t *testing.T) {
 					t.Errorf("%s is not known as a URL", name)
 				}
 			case bool:
-				if !strings.HasSuffix(name, "_supported") && name != "tls_client_certificate_bound_access_tokens" {
+				if !strings.HasSuffix(name, "_supported") && !slices.Contains([]string{"tls_client_certificate_bound_access_tokens", "grant_management_action_required", "require_request_uri_registration"}, name) {
 					t.Errorf("%s is not known as a boolean", name)
 				}
 			case []any:
@@ -50,6 +50,9 @@ func TestMetadata(t *testing.T) {
 				seen := map[any]bool{}
 				for _, item := range value {
 					text, ok := item.(string)
+					if name == "response_types_supported" {
+						text = strings.ReplaceAll(text, " ", "")
+					}
 					if !ok || text == "" || strings.ContainsAny(text, " \t\"\\") || seen[item] {
 						t.Errorf("%s holds %v", name, item)
 					}
@@ -72,11 +75,19 @@ func TestMetadata(t *testing.T) {
 			t.Error("ISS-01, MTLS-05")
 		}
 		for name, values := range map[string][]string{
-			"response_types_supported": {"code"}, "subject_types_supported": {"public"}, "code_challenge_methods_supported": {"S256"},
+			"response_types_supported": {"code", "code id_token", "code token", "code id_token token"}, "subject_types_supported": {"public"}, "code_challenge_methods_supported": {"S256"},
 			"id_token_signing_alg_values_supported": {"ES256"}, "scopes_supported": {"openid"}, "dpop_signing_alg_values_supported": {"ES256", "PS256", "EdDSA"},
-			"grant_types_supported":                 {"authorization_code", "refresh_token", "client_credentials"},
-			"token_endpoint_auth_methods_supported": {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
-			"authorization_details_types_supported": {"account_information"}, "acr_values_supported": {"urn:openbanking:psd2:sca"},
+			"grant_types_supported":                      {"authorization_code", "refresh_token", "client_credentials"},
+			"token_endpoint_auth_methods_supported":      {"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"},
+			"response_modes_supported":                   {"query", "fragment", "form_post", "jwt", "query.jwt", "fragment.jwt", "form_post.jwt"},
+			"authorization_signing_alg_values_supported": {"ES256", "EdDSA"}, "userinfo_signing_alg_values_supported": {"ES256", "EdDSA"},
+			"introspection_signing_alg_values_supported":    {"ES256", "EdDSA"},
+			"id_token_encryption_alg_values_supported":      {"RSA-OAEP-256", "ECDH-ES"},
+			"id_token_encryption_enc_values_supported":      {"A256GCM", "A128GCM", "A128CBC-HS256"},
+			"userinfo_encryption_alg_values_supported":      {"RSA-OAEP-256", "ECDH-ES"},
+			"authorization_encryption_alg_values_supported": {"RSA-OAEP-256", "ECDH-ES"},
+			"introspection_encryption_alg_values_supported": {"RSA-OAEP-256", "ECDH-ES"},
+			"authorization_details_types_supported":         {"account_information"}, "acr_values_supported": {"urn:openbanking:psd2:sca"},
 		} {
 			list, _ := said[name].([]any)
 			for _, value := range values {
@@ -88,6 +99,10 @@ func TestMetadata(t *testing.T) {
 		if slices.Contains(said["response_types_supported"].([]any), any("token")) || slices.Contains(said["code_challenge_methods_supported"].([]any), any("plain")) ||
 			slices.Contains(said["token_endpoint_auth_signing_alg_values_supported"].([]any), any("none")) {
 			t.Error("it offers what is not allowed")
+		}
+		if said["grant_management_endpoint"] != s.Issuer+"/grants" || aliases["grant_management_endpoint"] != s.MTLSBase+"/grants" ||
+			said["grant_management_action_required"] != false || len(said["grant_management_actions_supported"].([]any)) != 5 {
+			t.Error("GM-04")
 		}
 		if said["require_pushed_authorization_requests"] == true {
 			t.Error("X2: not all clients must push")
@@ -107,7 +122,7 @@ func TestMetadata(t *testing.T) {
 				}
 			}
 		}
-		if said["authorization_endpoint"] != s.Issuer+"/authorize" || said["jwks_uri"] != s.Issuer+"/jwks" || len(aliases) != 5 {
+		if said["authorization_endpoint"] != s.Issuer+"/authorize" || said["jwks_uri"] != s.Issuer+"/jwks" || len(aliases) != 8 {
 			t.Errorf("authorization_endpoint %v, jwks_uri %v, %d aliases", said["authorization_endpoint"], said["jwks_uri"], len(aliases))
 		}
 		n := 0
@@ -116,8 +131,8 @@ func TestMetadata(t *testing.T) {
 				n++
 			}
 		}
-		if n != 6 {
-			t.Errorf("%d endpoints, want 6: add the new one to this test", n)
+		if n != 10 {
+			t.Errorf("%d endpoints, want 10: add the new one to this test", n)
 		}
 	})
 }
@@ -140,7 +155,11 @@ func TestJWKS(t *testing.T) {
 				t.Errorf("key %v shows its private part", key["kid"])
 			}
 		}
-		if key["kid"] == nil || kids[key["kid"]] || key["use"] != "sig" || key["alg"] == nil {
+		use := "sig"
+		if key["alg"] == "ECDH-ES" {
+			use = "enc"
+		}
+		if key["kid"] == nil || kids[key["kid"]] || key["use"] != use || key["alg"] == nil {
 			t.Errorf("key %v", key)
 		}
 		kids[key["kid"]] = true

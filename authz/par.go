@@ -37,7 +37,7 @@ func (s *Server) pushAuthorization(ctx context.Context, r *Request) (Response, e
 	if !r.Client.MayUse(fapi.GrantAuthorizationCode) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for the authorization code grant.")
 	}
-	params, err := r.Client.ResolveRequest(withoutCredentials(r.Form), fapi.RequestObjectContext{Issuer: s.Issuer, Now: s.now()})
+	params, err := s.resolveRequest(ctx, r.registered, withoutCredentials(r.Form), false)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *Server) pushAuthorization(ctx context.Context, r *Request) (Response, e
 	if err != nil {
 		return nil, err
 	}
-	return jsonResponse{http.StatusCreated, pushed{uri, int64(r.Client.Rules().RequestURILifetime / time.Second)}}, nil
+	return jsonResponse{http.StatusCreated, pushed{uri, int64(a.RequestURILifetime / time.Second)}}, nil
 }
 
 // withoutCredentials is a form without what authenticated the client: it must not be stored (RFC 9126 §7).
@@ -77,8 +77,10 @@ func withoutCredentials(form url.Values) url.Values {
 
 // pending makes of a request what is stored of it, if a customer can be asked at all.
 func (s *Server) pending(ctx context.Context, c *fapi.Client, q *fapi.AuthorizationRequest) (*storage.Authorization, error) {
-	if err := s.engine.CheckAuthorize(ctx, c, q); err != nil {
-		return nil, err
+	if !q.Polled() {
+		if err := s.engine.CheckAuthorize(ctx, c, q); err != nil {
+			return nil, err
+		}
 	}
 	consentID, err := s.namedConsent(q)
 	if err != nil {
@@ -106,13 +108,24 @@ func (s *Server) pending(ctx context.Context, c *fapi.Client, q *fapi.Authorizat
 		ConsentID:          consentID,
 		AuthenticatedAfter: authenticatedAfter(q, now),
 		ACRRequired:        acr,
-		RequestURILifetime: c.Rules().RequestURILifetime,
+		RequestURILifetime: s.requestURILifetime(c),
 		JourneyLifetime:    journeyLifetime,
 	}
 	if a.Scopes == nil {
 		a.Scopes = []string{}
 	}
-	return a, nil
+	if a.Terms, err = q.Terms(); err != nil {
+		return nil, err
+	}
+	return a, manage(a, q)
+}
+
+// requestURILifetime is the profile's, unless the institution wants a shorter one.
+func (s *Server) requestURILifetime(c *fapi.Client) time.Duration {
+	if life := c.Rules().RequestURILifetime; s.RequestURILifetime == 0 || s.RequestURILifetime > life {
+		return life
+	}
+	return s.RequestURILifetime
 }
 
 // push stores a pending authorization and returns its request_uri.
@@ -121,7 +134,7 @@ func (s *Server) push(ctx context.Context, a *storage.Authorization, uses []stor
 	a.RequestURIHash = hashOf(uri)
 	err := s.db.Push(ctx, uses, a)
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", errConsentUnusable.Because(err)
+		return "", unusable(a, err)
 	}
 	return uri, err
 }
@@ -162,18 +175,33 @@ func authenticatedAfter(q *fapi.AuthorizationRequest, now time.Time) *time.Time 
 	return after
 }
 
-// requiredACR is the acr that the login must have: strong customer authentication when the request says it is essential
-// and leaves no other choice, or when the institution wants it for consents. One that we cannot give is refused
-// (OpenID Connect Core §5.5.1.1).
+// requiredACR is the acr that the login must have: strong customer authentication when the request asks for it and would
+// be content with nothing less, or when the institution wants it for consents.
+//
+// An essential acr that we cannot give is refused (OpenID Connect Core §5.5.1.1). So is one in acr_values (RFC 9470 §5: a
+// client that asks for what a resource server has told it must not be sent back with less), unless it is an OpenID Connect
+// request: there acr_values may name what we do not know (§3.1.2.1, a voluntary claim). What we know is a must in both.
 func (s *Server) requiredACR(q *fapi.AuthorizationRequest, consentID string) (string, error) {
-	strong, weak := slices.Contains(q.ACREssential, authn.SCA), slices.Contains(q.ACREssential, authn.CA)
-	switch {
-	case len(q.ACREssential) > 0 && !strong && !weak:
-		return "", fapi.Refuse(fapi.UnmetAuthentication, "The server cannot authenticate the customer as the acr demands.")
-	case strong && !weak, consentID != "" && s.RequireSCA:
-		return authn.SCA, nil
+	required := ""
+	if consentID != "" && s.RequireSCA {
+		required = authn.SCA
 	}
-	return "", nil
+	for _, asked := range []struct {
+		values    []string
+		voluntary bool
+	}{
+		{q.ACREssential, false},
+		{q.ACRValues, slices.Contains(q.Scopes, "openid")},
+	} {
+		strong, weak := slices.Contains(asked.values, authn.SCA), slices.Contains(asked.values, authn.CA)
+		switch {
+		case len(asked.values) > 0 && !strong && !weak && !asked.voluntary:
+			return "", fapi.Refuse(fapi.UnmetAuthentication, "The server cannot authenticate the customer as the acr demands.")
+		case strong && !weak:
+			required = authn.SCA
+		}
+	}
+	return required, nil
 }
 
 // randomToken is 256 bits that nobody can guess.

@@ -19,6 +19,8 @@ func TestPAR_Refuses(t *testing.T) {
 	foreign := s.Client("tpp-dpop").Consent(t)
 	claims := `{"id_token":{"openbanking_intent_id":{"value":"` + foreign + `"}}}`
 	strict := []badRequest{
+		{"FAPI 2.0 §5.3.2.2: response_type code id_token", url.Values{"response_type": {"code id_token"}}, fapi.UnsupportedResponseType, ""},
+		{"FAPI2 F2-09: response_mode fragment", url.Values{"response_mode": {"fragment"}}, fapi.InvalidRequest, ""},
 		{"FAPI 2.0 §5.3.2.2: no code_challenge", url.Values{"code_challenge": nil, "code_challenge_method": nil}, fapi.InvalidRequest, ""},
 		{"a scope that is unknown besides good ones", url.Values{"scope": {"openid payments"}}, fapi.InvalidScope, ""},
 		{"RFC 9126 §2.1: request_uri in a pushed request", url.Values{"request_uri": {"urn:ietf:params:oauth:request_uri:x"}}, fapi.InvalidRequest, ""},

@@ -16,8 +16,8 @@ var pipeline = []struct {
 	source string
 	on     endpoints
 }{
-	{(*Server).noRepeats, "RFC 6749 §3.2", par | token | introspect | revoke},
-	{(*Server).clientAuthenticated, "RFC 6749 §2.3, RFC 7523 §3, RFC 8705 §2", par | token | introspect | revoke},
+	{(*Server).noRepeats, "RFC 6749 §3.2", par | token | introspect | revoke | device},
+	{(*Server).clientAuthenticated, "RFC 6749 §2.3, RFC 7523 §3, RFC 8705 §2", par | token | introspect | revoke | device},
 	{(*Server).dpopProof, "RFC 9449 §4.3, §8", par | token},
 	{(*Server).senderConstrained, "RFC 8705 §3, RFC 9449 §5, FAPI 2.0 §5.3.2.1", token},
 	{(*Server).resourceServer, "RFC 7662 §2.1", introspect},
@@ -31,6 +31,7 @@ const (
 	token
 	introspect
 	revoke
+	device
 )
 
 // backChannel makes an HTTP handler of an endpoint that clients call: read, check, answer.
@@ -104,10 +105,10 @@ func (s *Server) resourceServer(_ context.Context, r *Request) error {
 // but that proves possession of nothing.
 func (s *Server) senderConstrained(_ context.Context, r *Request) error {
 	c := r.Client
-	if r.Proof != nil {
+	if r.Proof != nil && c.MayBind(fapi.ByDPoP) {
 		r.Confirmation.JKT = r.Proof.JKT
 	}
-	if len(r.Certificates) > 0 && (c.CertificateBoundAccessTokens || c.MustBind() && !c.DPoPBoundAccessTokens && r.Proof == nil) {
+	if len(r.Certificates) > 0 && (c.CertificateBoundAccessTokens || c.MustBind() && !c.DPoPBoundAccessTokens && r.Confirmation.JKT == "") {
 		r.Confirmation.X5TS256 = fapi.CertificateThumbprint(r.Certificates[0])
 	}
 	switch {

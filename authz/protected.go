@@ -24,8 +24,9 @@ var errNoToken = fapi.Refuse(fapi.InvalidToken, "The call needs an access token 
 
 // access is a call of one of our own protected resources (userinfo, the consent API) with a token that is good.
 type access struct {
-	token *engine.AccessToken
-	live  *storage.Live // nil with client credentials
+	token  *engine.AccessToken
+	client *fapi.Client
+	live   *storage.Live // nil with client credentials
 }
 
 // authenticateToken judges the access token of a call (RFC 6750 §2.1, RFC 8705 §3, RFC 9449 §7.1). One round trip.
@@ -52,7 +53,7 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	if t.Confirmation != nil && (!t.Confirmation.Matches(proof) || t.Confirmation.JKT != "" && !dpop) {
 		return nil, errBadToken
 	}
-	_, live, err := s.live(r.Context(), uses, t)
+	client, live, err := s.live(r.Context(), uses, t)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, errBadToken
@@ -61,7 +62,7 @@ func (s *Server) authenticateToken(r *http.Request, presented string) (*access, 
 	case err != nil:
 		return nil, err
 	}
-	return &access{t, live}, nil
+	return &access{t, client, live}, nil
 }
 
 // possession tells which keys the caller has proved to hold.

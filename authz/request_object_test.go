@@ -20,14 +20,9 @@ import (
 // object signs parameters as a client's request object (RFC 9101 §6.1); claims replace or, when nil, remove what it says.
 func object(t *testing.T, s *authztest.Server, c *authztest.Client, key *ecdsa.PrivateKey, params url.Values, claims map[string]any) string {
 	t.Helper()
-	now := time.Now()
-	all := map[string]any{"iss": c.ID, "aud": s.Config.Issuer, "jti": rand.Text(), "iat": now.Unix(), "nbf": now.Unix() - 5, "exp": now.Add(4 * time.Minute).Unix()}
-	for name, values := range params {
-		all[name] = values[0]
-	}
-	maps.Copy(all, claims)
-	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
-	return authztest.Sign(t, jose.ES256, key, map[jose.HeaderKey]any{"kid": c.ID, "typ": "oauth-authz-req+jwt"}, all)
+	signer := *c
+	signer.Key = key
+	return signer.RequestObject(t, params, claims)
 }
 
 // keySet is a client's jwks with one key.
@@ -125,7 +120,7 @@ func TestRequestObject_PARRefuses(t *testing.T) {
 		"F2-07: no code_challenge inside":                 {c, with(m{"code_challenge": nil, "code_challenge_method": nil}), fapi.InvalidRequest},
 		"JAR-01: a redirect_uri that is not registered":   {c, with(m{"redirect_uri": "https://evil.example/"}), fapi.InvalidRequest},
 		"RFC 9396 §5: bad authorization_details inside":   {c, with(m{"authorization_details": m{"type": "account_information"}}), fapi.InvalidAuthorizationDetails},
-		"an object that is encrypted, which comes later":  {c, form("e30." + parts[1] + "." + parts[1] + "." + parts[1] + ".AAAA"), fapi.InvalidRequestObject},
+		"an object that looks encrypted":                  {c, form("e30." + parts[1] + "." + parts[1] + "." + parts[1] + ".AAAA"), fapi.InvalidRequestObject},
 		"PAR-05: no client_id inside, though outside":     {c, with(m{"client_id": nil}), fapi.InvalidRequestObject},
 		"RFC 9101 §4: FAPI demands iss":                   {c, with(m{"iss": nil}), fapi.InvalidRequestObject},
 		"CheckParameters: something twice in the request": {c, url.Values{"request": {"a", "b"}}, fapi.InvalidRequest},
@@ -218,7 +213,6 @@ func TestRequestObject_AuthorizeRefuses(t *testing.T) {
 		"F1A-04: scope only outside":                           {outer(good(m{"scope": nil}), url.Values{"scope": {"openid"}}), fapi.InvalidRequestObject, "signed"},
 		"a bad prompt inside":                                  {outer(good(m{"prompt": "none login"}), nil), fapi.InvalidRequest, "signed"},
 		"request twice":                                        {outer("", url.Values{"request": {good(nil), good(nil)}}), fapi.InvalidRequest, "outside"},
-		"request_parameter_supported is not for request_uri":   {url.Values{"client_id": {c.ID}, "request_uri": {"https://app.example/object"}}, fapi.InvalidRequestURI, "-"},
 		"RFC 9101 §10.5: an unsigned request of who must sign": {mustParams, fapi.InvalidRequest, "state-1"},
 		"F2-07: a signed request that must be pushed":          {url.Values{"client_id": {tpp.ID}, "request": {object(t, s, tpp, tpp.Key, tpp.Params(nil), nil)}}, fapi.InvalidRequest, "state-1"},
 	} {
@@ -247,7 +241,7 @@ func TestRequestObject_Metadata(t *testing.T) {
 	t.Parallel()
 	s := authztest.Start(t)
 	said := s.Client("web").Raw(t, "GET", "/.well-known/openid-configuration", "", nil).JSON
-	if said["request_parameter_supported"] != true || said["request_uri_parameter_supported"] != false {
+	if said["request_parameter_supported"] != true || said["request_uri_parameter_supported"] != true || said["require_request_uri_registration"] != true {
 		t.Errorf("request_parameter_supported %v, request_uri_parameter_supported %v", said["request_parameter_supported"], said["request_uri_parameter_supported"])
 	}
 	offered := map[any]bool{}

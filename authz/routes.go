@@ -7,6 +7,7 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/web"
 )
@@ -21,6 +22,16 @@ const (
 	revokePath     = "/revoke"
 	userInfoPath   = "/userinfo"
 	jwksPath       = "/jwks"
+
+	registerPath     = "/register"
+	registrationPath = "/register/{client_id}"
+
+	endSessionPath    = "/end_session"
+	confirmLogoutPath = "/end_session/confirm"
+	signedOutPath     = "/end_session/done"
+	openAppPath       = consent.CustomerPath + "/open"
+	devicePath        = "/device"
+	deviceAuthPath    = "/device_authorization"
 )
 
 // route is an endpoint that clients call.
@@ -38,6 +49,7 @@ type route struct {
 var backChannelRoutes = []*route{
 	{path: parPath, metadata: "pushed_authorization_request_endpoint", source: "RFC 9126 §2", endpoint: par, answer: (*Server).pushAuthorization, methods: post},
 	{path: tokenPath, metadata: "token_endpoint", source: "RFC 6749 §3.2", endpoint: token, answer: (*Server).issueTokens, methods: post},
+	{path: deviceAuthPath, metadata: "device_authorization_endpoint", source: "RFC 8628 §3.1", endpoint: device, answer: (*Server).authorizeDevice, methods: post},
 	{path: introspectPath, metadata: "introspection_endpoint", source: "RFC 7662 §2", endpoint: introspect, answer: (*Server).introspectToken, methods: post},
 	{path: revokePath, metadata: "revocation_endpoint", source: "RFC 7009 §2", endpoint: revoke, answer: (*Server).revokeToken, methods: post},
 	{path: userInfoPath, metadata: "userinfo_endpoint", source: "OpenID Connect Core §5.3", serve: (*Server).userInfo, methods: getOrPost},
@@ -53,8 +65,13 @@ var (
 func (s *Server) Public() http.Handler {
 	r := s.router()
 	s.handle(r, authorizePath, getOrPost, s.authorize)
+	s.handle(r, endSessionPath, getOrPost, s.endSession)
 	pages := mux.NewRouter()
 	s.handle(pages, decisionPath, post, s.decide)
+	s.handle(pages, confirmLogoutPath, post, s.confirmLogout)
+	s.handle(pages, signedOutPath, get, s.showSignedOut)
+	s.handle(pages, openAppPath, get, s.openApp)
+	s.handle(pages, devicePath, []string{http.MethodGet, http.MethodHead, http.MethodPost}, s.device)
 	s.authn.Mount(pages)
 	s.consents.MountPages(pages)
 	pages.NotFoundHandler = http.HandlerFunc(s.notFound)
@@ -85,6 +102,8 @@ func (s *Server) router() *mux.Router {
 	s.handle(r, jwksPath, get, s.serveDocument(s.keys.JWKS))
 	s.health(r)
 	s.consents.MountAPI(r)
+	s.mountRegistration(r)
+	s.handle(r, grantsPath+"/{grant_id}", []string{http.MethodGet, http.MethodDelete}, s.serveGrant)
 	r.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
 	return r
 }

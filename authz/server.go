@@ -15,8 +15,10 @@ import (
 	"github.com/countersign/countersign/authn"
 	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/authz/keys"
+	"github.com/countersign/countersign/authz/notify"
 	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/outbound"
 	"github.com/countersign/countersign/storage"
 	"github.com/countersign/countersign/web"
 )
@@ -33,7 +35,13 @@ type Config struct {
 	RequireSCA  bool                       // granting access to accounts needs strong customer authentication (PSD2)
 	Authn       authn.Config               // how customers log in
 	Zone        *time.Location             // in which customers read dates; nil: UTC
+
+	Registration Registration // clients that register themselves
+
+	RequestURILifetime time.Duration // at most, of a pushed request (RFC 9126 §2.2); 0: the profile's, and never longer than that
 }
+
+const minRequestURILifetime = 5 * time.Second // RFC 9126 §2.2 counts in seconds; a browser needs some to get here
 
 // Server answers the protocol endpoints. It is safe for concurrent use.
 type Server struct {
@@ -46,6 +54,8 @@ type Server struct {
 	consents *consent.Consents
 	log      *zap.Logger
 	clients  clientCache
+	notices  *notify.Queue
+	outbound *outbound.Client
 	nonces   *fapi.Nonces
 	pageKey  []byte // of pageProof
 	metadata []byte
@@ -54,10 +64,11 @@ type Server struct {
 
 // Parts are what a server is made of.
 type Parts struct {
-	DB    *storage.DB
-	Keys  *keys.Set
-	Pages *web.Pages
-	Log   *zap.Logger
+	DB       *storage.DB
+	Keys     *keys.Set
+	Pages    *web.Pages
+	Outbound *outbound.Client // calls what clients name; nil: one that calls public addresses only
+	Log      *zap.Logger
 }
 
 // New makes a Server and loads its clients.
@@ -67,8 +78,11 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
-		engine: engine.New(c.Issuer, c.Resource, p.DB, p.Keys),
+		engine: engine.New(c.Issuer, c.Resource, c.DetailTypes, p.DB, p.Keys),
 		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")), pageKey: p.DB.Keys().Derive("consent pages"),
+	}
+	if s.outbound = p.Outbound; s.outbound == nil {
+		s.outbound = outbound.New(outbound.Options{})
 	}
 	c.Authn.Client = s.pageClient
 	s.authn = authn.New(p.DB, p.Pages, p.Log, c.Authn)
@@ -76,6 +90,7 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	if s.consents, err = consent.New(s.consentOptions()); err != nil {
 		return nil, err
 	}
+	s.notices = notify.New(p.DB, p.Log, map[string]notify.Sender{storage.LogoutNotification: s.tellLogout})
 	if s.metadata, err = s.discovery(); err != nil {
 		return nil, err
 	}
@@ -93,6 +108,12 @@ func (c *Config) check() error {
 	if u, err := url.Parse(c.Resource); err != nil || !u.IsAbs() || u.Fragment != "" {
 		wrong = append(wrong, fmt.Errorf("resource %q: must be an absolute URI (RFC 8707 §2)", c.Resource))
 	}
+	if c.RequestURILifetime != 0 && c.RequestURILifetime < minRequestURILifetime {
+		wrong = append(wrong, fmt.Errorf("request_uri lifetime %v: at least %v", c.RequestURILifetime, minRequestURILifetime))
+	}
+	if err := c.Registration.check(); err != nil {
+		wrong = append(wrong, err)
+	}
 	if err := c.Authn.Validate(); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -103,8 +124,13 @@ func (c *Config) check() error {
 func (s *Server) Run(ctx context.Context) {
 	go s.db.PurgeEvery(ctx, time.Minute, func(err error) { s.log.Error("purge failed", zap.Error(err)) })
 	go s.rotateKeys(ctx)
+	notices := make(chan struct{})
+	go func() { s.notices.Run(ctx); close(notices) }()
 	s.db.Watch(ctx, func(table string) {
 		var err error
+		if table == "notifications" {
+			s.notices.Wake()
+		}
 		if table == "" || table == "clients" {
 			err = s.clients.load(ctx, s.db, s.log)
 		}
@@ -115,6 +141,7 @@ func (s *Server) Run(ctx context.Context) {
 			s.log.Error("reload failed", zap.String("table", table), zap.Error(err))
 		}
 	})
+	<-notices
 }
 
 func (s *Server) rotateKeys(ctx context.Context) {

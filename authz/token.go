@@ -9,7 +9,9 @@ import (
 
 // issueTokens answers POST /token (RFC 6749 §3.2).
 func (s *Server) issueTokens(ctx context.Context, r *Request) (Response, error) {
-	tokens, err := s.engine.Token(ctx, engine.TokenRequest{Client: r.Client, Form: r.Form, Uses: r.Uses, Confirmation: r.Confirmation})
+	tokens, err := s.engine.Token(ctx, engine.TokenRequest{Client: r.Client, Form: r.Form, Uses: r.Uses, Confirmation: r.Confirmation,
+		Known: func(id string) bool { return s.clients.find(id) != nil },
+	})
 	if err != nil {
 		return nil, err
 	}

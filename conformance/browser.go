@@ -23,22 +23,27 @@ type task struct {
 }
 
 const (
-	waitSeconds   = 10
-	optional      = "optional"                                           // the last word of a command that may find nothing
-	errorPageText = `This link cannot be used[\s\S]*invalid_request_uri` // of web's error page: its title and its error_code
+	waitSeconds = 10
+	optional    = "optional" // the last word of a command that may find nothing
+
+	// A page that the suite wants somebody to look at is looked at by a script. The picture is given only if the page has
+	// this text and the suite asked for one.
+	ifAsked = "update-image-placeholder-optional"
 )
 
 // pages writes the scripts for one server.
 type pages struct {
 	authorize          string // the authorization endpoint
+	endSession         string // the end session endpoint (OpenID Connect RP-Initiated Logout)
 	username, password string
 }
 
-func (p pages) match() string { return p.authorize + "?*" }
+// ours is any page of the authorization endpoint, with a query or, after a form, without.
+func (p pages) ours() string { return p.authorize + "*" }
 
 // logIn is the password page, if it is there.
 func (p pages) logIn() task {
-	return task{"Log in", p.match(), true, [][]any{
+	return task{"Log in", p.ours(), true, [][]any{
 		{"text", "id", "username", p.username, optional},
 		{"text", "id", "password", p.password, optional},
 		{"click", "id", "submit_button", optional},
@@ -47,50 +52,118 @@ func (p pages) logIn() task {
 
 // decide is the consent page, if it is there.
 func (p pages) decide(button string) task {
-	return task{"Decide", p.match(), true, [][]any{
+	return task{"Decide", p.ours(), true, [][]any{
 		{"click", "id", "account_1", optional},
 		{"click", "id", button, optional},
 	}}
 }
 
-// refused is the error page. A browser that is still at our address by now must be on it: any other page fails the module.
-// Where the suite did not ask for an error page the picture is not needed, and the module fails for want of a callback.
-func (p pages) refused() task {
-	return task{"Read the error page", p.match(), true, [][]any{
-		{"wait", "id", "error_page", waitSeconds, errorPageText, "update-image-placeholder-optional"},
-	}}
+// goOn is the page that posts the answer to the client, if its script has not done so already.
+func (p pages) goOn() task {
+	return task{"Go on", p.ours(), true, [][]any{{"click", "id", "continue_button", optional}}}
 }
 
-// ended makes sure that the browser got somewhere: to the suite's own page, where the redirect to the client leads, or to
-// our error page. A page that nobody expected fails the module here.
-func (p pages) ended() task {
-	return task{"Be done", "*", false, [][]any{
-		{"wait", "xpath", "//*[@id='submission_complete' or @id='error_page']", waitSeconds},
+// answered makes sure that the answer reached the suite. Any page of ours fails the module here.
+func answered() task {
+	return task{"Be done", "*/test/*", false, [][]any{{"wait", "id", "submission_complete", waitSeconds}}}
+}
+
+// read finds a text on a page, known by its id, if the browser is still on a page of ours.
+func (p pages) read(page, text string) task {
+	return task{"Read " + page, p.ours(), true, [][]any{
+		{"wait", "xpath", "//main[@id='" + page + "']", waitSeconds, text, ifAsked},
 	}}
 }
 
 // usual logs in and presses the button.
 func (p pages) usual(button string) visit {
-	return visit{Match: p.match(), Tasks: []task{p.logIn(), p.decide(button), p.refused(), p.ended()}}
+	return visit{Match: p.ours(), Tasks: []task{p.logIn(), p.decide(button), p.goOn(), answered()}}
 }
 
-// browser is what is done in all modules but those in overrides.
-func (p pages) browser() []visit { return []visit{p.usual("approve_button")} }
+// browser is what is done in all modules but those that are overridden.
+func (p pages) browser() []visit {
+	return []visit{p.usual("approve_button"), {Match: p.endSession + "*", Tasks: []task{p.signOut(), loggedOut("")}}}
+}
 
-// overrides are the modules in which the customer does something else.
-func (p pages) overrides() map[string]any {
-	return map[string]any{
-		"fapi2-security-profile-final-user-rejects-authentication": map[string]any{
-			"browser": []visit{p.usual("deny_button")},
-		},
-		// The same link is opened twice, and the customer goes away the first time.
-		"fapi2-security-profile-final-par-ensure-reused-request-uri-prior-to-auth-completion-succeeds": map[string]any{
-			"browser": []visit{
-				{Match: p.match(), Limit: 1, Tasks: []task{
-					{"Look at the login page and go away", p.match(), false, [][]any{{"wait", "id", "username", waitSeconds}}},
+// override is what is done in the other modules of a combination.
+func (p pages) override(c combination) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for module, picture := range c.pictures {
+		out[module] = map[string]any{"browser": picture.script(p, picture.text)}
+	}
+	if c.overrides != nil {
+		for module, visits := range c.overrides(p) {
+			out[module] = map[string]any{"browser": visits}
+		}
+	}
+	return out
+}
+
+// parOverrides are the modules in which the customer refuses, or comes back.
+func parOverrides(prefix string) func(pages) map[string][]visit {
+	return func(p pages) map[string][]visit {
+		return map[string][]visit{
+			prefix + "user-rejects-authentication": {p.usual("deny_button")},
+			// The same link is opened twice, and the customer goes away the first time.
+			prefix + "par-ensure-reused-request-uri-prior-to-auth-completion-succeeds": {
+				{Match: p.ours(), Limit: 1, Tasks: []task{
+					{"Look at the login page and go away", p.ours(), false, [][]any{{"wait", "id", "username", waitSeconds}}},
 				}},
 				p.usual("approve_button"),
 			},
-		},
+		}
+	}
+}
+
+// refused may log in, and then reads our error page, or goes back to the client: some modules do both.
+func (p pages) refused(text string) []visit {
+	return []visit{{Match: p.ours(), Tasks: []task{
+		p.logIn(), p.decide("approve_button"), p.goOn(), p.read("error_page", text),
+		{"Be done", "*", false, [][]any{{"wait", "xpath", "//*[@id='submission_complete' or @id='error_page']", waitSeconds}}},
+	}}}
+}
+
+// logInAgain reads the login page before it logs in: it must be there each time.
+func (p pages) logInAgain(text string) []visit {
+	look := p.read("login_page", text)
+	look.Optional = false
+	return []visit{{Match: p.ours(), Tasks: []task{look, p.logIn(), p.decide("approve_button"), p.goOn(), answered()}}}
+}
+
+// lookAtLogin reads the login page and goes away. element must be on it.
+func lookAtLogin(element string) func(pages, string) []visit {
+	return func(p pages, text string) []visit {
+		return []visit{{Match: p.ours(), Tasks: []task{{"Look at the login page", p.ours(), false, [][]any{
+			{"wait", "id", element, waitSeconds},
+			{"wait", "id", "login_page", waitSeconds, text, ifAsked},
+		}}}}}
+	}
+}
+
+// signOut is the page that asks whether to sign out, if it is there.
+func (p pages) signOut() task {
+	return task{"Sign out", p.endSession + "*", true, [][]any{{"click", "id", "sign_out_button", optional}}}
+}
+
+// loggedOut makes sure that the browser got where a logout ends: at the suite's address, or on the page of ours.
+func loggedOut(page string) task {
+	if page == "" {
+		return task{"Be signed out", "*/post_logout_redirect*", false, [][]any{{"wait", "id", "complete", waitSeconds}}}
+	}
+	return task{"Be done", "*", false, [][]any{{"wait", "id", page, waitSeconds}}}
+}
+
+// logoutEnds signs out as far as our pages let it, and reads the page that it ends on.
+func logoutEnds(page string, tasks ...func(pages) task) func(pages, string) []visit {
+	return func(p pages, text string) []visit {
+		last := task{"Read " + page, p.endSession + "*", false, [][]any{
+			{"wait", "xpath", "//main[@id='" + page + "']", waitSeconds, text, ifAsked},
+		}}
+		logout := visit{Match: p.endSession + "*"}
+		for _, t := range tasks {
+			logout.Tasks = append(logout.Tasks, t(p))
+		}
+		logout.Tasks = append(logout.Tasks, last)
+		return []visit{p.usual("approve_button"), logout}
 	}
 }

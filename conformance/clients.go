@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
 	"strconv"
@@ -12,82 +13,91 @@ import (
 	"github.com/countersign/countersign/fapi"
 )
 
-// detailTypes are what the clients of rar combinations may ask for (RFC 9396 §10).
-var detailTypes = []string{"account_information", "payment_initiation"}
-
-// secondSuffix is what the suite adds to the redirect URI of its second client.
-const secondSuffix = "?dummy1=lorem&dummy2=ipsum"
-
-// testClient is one of the two clients of a combination, with all that it needs to be that client.
+// testClient is a client of a combination, with all that it needs to be that client.
 type testClient struct {
 	*fapi.Client
-	signing jose.JSONWebKey // private
-	tls     certificate     // zero when the combination needs none
+	entry   string          // its name in the suite's configuration
+	signing jose.JSONWebKey // private; zero when it signs nothing
+	tls     certificate     // zero when it shows none
+	secret  string          // "" when it has none
 }
 
-// testClients makes the two clients of a combination.
-func (s *setup) testClients(c combination) ([2]testClient, error) {
-	var both [2]testClient
-	for i := range both {
-		t, err := s.testClient(c, i)
+// testClients makes the clients of a combination.
+func (s *setup) testClients(c combination) ([]testClient, error) {
+	var all []testClient
+	for i, spec := range c.clients {
+		t, err := s.testClient(c, spec, c.alias+"-"+strconv.Itoa(i+1))
 		if err != nil {
-			return both, err
+			return nil, err
 		}
-		both[i] = t
+		all = append(all, t)
 	}
-	return both, nil
+	return all, nil
 }
 
-func (s *setup) testClient(c combination, i int) (testClient, error) {
-	id := c.alias() + "-" + strconv.Itoa(i+1)
-	t := testClient{Client: &fapi.Client{
-		ID:                           id,
-		Profile:                      fapi.FAPI2,
-		Name:                         "Conformance " + id,
-		GrantTypes:                   []string{fapi.GrantAuthorizationCode, fapi.GrantRefreshToken},
-		Scope:                        c.scope(),
-		TokenEndpointAuthMethod:      c.authMethod(),
-		CertificateBoundAccessTokens: c.sender == mtls,
-		DPoPBoundAccessTokens:        c.sender == dpop,
-		IDTokenSignedResponseAlg:     c.idTokenAlg(),
-		AccessTokenFormat:            c.tokenFormat(),
-		Resources:                    []string{s.resource()},
-	}}
-	if c.hasBrowser() {
-		callback := s.Suite + "/test/a/" + c.alias() + "/callback"
-		t.RedirectURIs = []string{[2]string{callback, callback + secondSuffix}[i]}
-	} else {
-		t.GrantTypes = []string{fapi.GrantClientCredentials}
+func (s *setup) testClient(c combination, spec clientSpec, id string) (testClient, error) {
+	t := testClient{Client: spec.metadata, entry: spec.entry}
+	t.ID, t.Name, t.Resources = id, "Conformance "+id, []string{s.resource()}
+	base := s.Suite + "/test/a/" + c.alias
+	if t.MayUse(fapi.GrantAuthorizationCode) {
+		t.RedirectURIs = []string{base + "/callback" + spec.suffix}
 	}
-	if c.request == rar {
-		t.AuthorizationDetailsTypes = detailTypes
+	if spec.addresses != nil {
+		spec.addresses(base, t.Client)
 	}
-	key, err := keptKey(s.file("keys", id+".pem"), c.signingAlg())
-	if err != nil {
+	if err := s.giveKeys(&t, spec); err != nil {
 		return t, err
 	}
-	t.signing = jose.JSONWebKey{Key: key, KeyID: id + "-signing", Algorithm: string(c.signingAlg()), Use: "sig"}
-	if c.needsCertificates() {
-		if t.tls, err = s.ca.client(id, c.authMethod() == fapi.SelfSignedTLSClientAuth); err != nil {
-			return t, err
-		}
-	}
-	switch c.authMethod() {
+	switch t.TokenEndpointAuthMethod {
 	case fapi.PrivateKeyJWT:
-		t.JWKS = &jose.JSONWebKeySet{Keys: []jose.JSONWebKey{t.signing.Public()}}
+		t.register(t.signing.Public())
 	case fapi.TLSClientAuth:
 		t.TLSClientAuthSubjectDN = t.tls.Subject.String()
 	case fapi.SelfSignedTLSClientAuth:
-		t.JWKS = certificateKeys(t.tls)
+		t.register(certificateKey(t.tls))
+	case fapi.ClientSecretBasic, fapi.ClientSecretPost:
+		var err error
+		if t.secret, err = keptSecret(s.file("keys", id+".secret")); err != nil {
+			return t, err
+		}
+	}
+	if spec.signs && t.TokenEndpointAuthMethod != fapi.PrivateKeyJWT {
+		t.register(t.signing.Public())
 	}
 	return t, nil
 }
 
-// certificateKeys registers a certificate that nobody vouches for (RFC 8705 §2.2.2).
-func certificateKeys(c certificate) *jose.JSONWebKeySet {
-	return &jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{
+// giveKeys makes what a client signs with and shows. Clients of different combinations share keys, since RSA keys take long
+// to make; the clients of one do not: with them the suite tries whether one passes for the other.
+func (s *setup) giveKeys(t *testClient, spec clientSpec) error {
+	if spec.signing != "" {
+		key, err := keptKey(s.file("keys", spec.entry+"-"+string(spec.signing)+".pem"), spec.signing)
+		if err != nil {
+			return err
+		}
+		t.signing = jose.JSONWebKey{Key: key, KeyID: t.ID + "-signing", Algorithm: string(spec.signing), Use: "sig"}
+	}
+	if !spec.certificate {
+		return nil
+	}
+	var err error
+	t.tls, err = s.ca.client(t.ID, t.TokenEndpointAuthMethod == fapi.SelfSignedTLSClientAuth)
+	return err
+}
+
+// register adds a key to those that the server knows.
+func (t *testClient) register(key jose.JSONWebKey) {
+	if t.JWKS == nil {
+		t.JWKS = &jose.JSONWebKeySet{}
+	}
+	t.JWKS.Keys = append(t.JWKS.Keys, key)
+}
+
+// certificateKey registers a certificate that nobody vouches for (RFC 8705 §2.2.2).
+func certificateKey(c certificate) jose.JSONWebKey {
+	return jose.JSONWebKey{
 		Key: c.PublicKey, KeyID: c.Subject.CommonName + "-tls", Use: "sig", Certificates: []*x509.Certificate{c.Certificate},
-	}}}
+	}
 }
 
 // bankID is the client that the sample API is at the introspection endpoint.
@@ -108,17 +118,20 @@ func (s *setup) bankClient() (testClient, error) {
 	}}, err
 }
 
-// writeClients writes what `countersign serve --clients` registers.
-func writeClients(dir string, clients []*fapi.Client) error {
-	list := make([]any, len(clients))
+// writeClients writes what `countersign serve --clients` registers. Of a secret it holds the hash.
+func writeClients(dir string, clients []testClient) error {
+	list := make([]map[string]any, len(clients))
 	for i, c := range clients {
 		// The metadata's names are those of its JSON; keys know no other form at all.
-		text, err := json.Marshal(c)
+		text, err := json.Marshal(c.Client)
 		if err != nil {
 			return err
 		}
 		if err := json.Unmarshal(text, &list[i]); err != nil {
 			return err
+		}
+		if c.secret != "" {
+			list[i]["client_secret_sha256"] = hex.EncodeToString(fapi.SecretHash(c.secret))
 		}
 	}
 	content, err := yaml.Marshal(map[string]any{"clients": list})

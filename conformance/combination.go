@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -9,123 +9,88 @@ import (
 	"github.com/countersign/countersign/fapi"
 )
 
-// What the suite calls its variants.
-const (
-	mtls = "mtls"
-	dpop = "dpop"
-
-	privateKeyJWT = "private_key_jwt"
-
-	plainOAuth    = "plain_oauth"
-	openIDConnect = "openid_connect"
-
-	simple = "simple"
-	rar    = "rar"
-
-	plainFAPI         = "plain_fapi"
-	clientCredentials = "fapi_client_credentials_grant"
-)
-
-// combination is one plan with the values of its variants, as the suite spells them.
+// combination is one plan with the values of its variants, and what running it takes.
 type combination struct {
-	plan       string
-	sender     string // sender_constrain
-	clientAuth string // client_auth_type
-	openID     string // openid
-	request    string // authorization_request_type
-	profile    string // fapi_profile
+	plan     string
+	variants []variant // in the order in which the suite names them
+	alias    string    // names it in redirect URIs: plans with different aliases may run at the same time
+
+	clients   []clientSpec                   // that we register; none where the suite registers its own
+	dynamic   bool                           // the suite registers its own clients
+	browser   bool                           // a customer takes part
+	resource  bool                           // the sample API is called
+	details   bool                           // authorization_details are asked for (RFC 9396)
+	pictures  map[string]picture             // modules that want a page looked at
+	overrides func(pages) map[string][]visit // modules in which the customer does something else; may be nil
 }
 
-const securityProfile = "fapi2-security-profile-final-test-plan"
+// variant is one of the suite's variants of a plan.
+type variant struct{ name, value string }
 
-// combinations lists all plans that are run.
-func combinations() []combination {
-	var all []combination
-	for _, sender := range []string{mtls, dpop} {
-		for _, auth := range []string{privateKeyJWT, mtls} {
-			for _, openID := range []string{plainOAuth, openIDConnect} {
-				for _, request := range []string{simple, rar} {
-					all = append(all, combination{securityProfile, sender, auth, openID, request, plainFAPI})
-				}
-			}
-		}
-	}
-	for _, sender := range []string{mtls, dpop} {
-		for _, auth := range []string{privateKeyJWT, mtls} {
-			all = append(all, combination{securityProfile, sender, auth, plainOAuth, simple, clientCredentials})
-		}
+// clientSpec is a client of a combination.
+type clientSpec struct {
+	entry       string                             // its name in the suite's configuration
+	suffix      string                             // what the suite adds to the redirect URI of this client
+	signing     jose.SignatureAlgorithm            // of its key; "" when it has none
+	signs       bool                               // requests: the key is registered even if it is not what it authenticates with
+	certificate bool                               // it shows a certificate
+	metadata    *fapi.Client                       // without what only a folder knows: id, keys, addresses
+	addresses   func(base string, to *fapi.Client) // adds metadata that lies at the suite's address of the alias; may be nil
+}
+
+// secondSuffix is what the suite adds to the redirect URI of its second FAPI client.
+const secondSuffix = "?dummy1=lorem&dummy2=ipsum"
+
+// combinations lists all plans that are run, their aliases beginning with the word of this setup.
+func (s *setup) combinations() []combination {
+	all := slices.Concat(securityProfilePlans(), messageSigningPlans(), advancedPlans(), openIDPlans())
+	for i := range all {
+		all[i].alias = s.Prefix + "-" + all[i].alias
 	}
 	return all
 }
 
-// spec is the plan as the suite's runner wants it named.
-func (c combination) spec() string {
-	return fmt.Sprintf("%s[sender_constrain=%s][client_auth_type=%s][openid=%s][authorization_request_type=%s][fapi_profile=%s]",
-		c.plan, c.sender, c.clientAuth, c.openID, c.request, c.profile)
+// values returns a variant's value, or "".
+func (c *combination) value(name string) string {
+	for _, v := range c.variants {
+		if v.name == name {
+			return v.value
+		}
+	}
+	return ""
 }
 
-// alias names the combination in redirect URIs: plans with different aliases may run at the same time.
-func (c combination) alias() string {
-	auth := map[string]string{privateKeyJWT: "pkjwt", mtls: "mtls"}[c.clientAuth]
-	openID := map[string]string{plainOAuth: "oauth", openIDConnect: "oidc"}[c.openID]
-	parts := []string{"cs", c.sender, auth, openID, c.request}
-	if !c.hasBrowser() {
-		parts = []string{"cs", c.sender, auth, "cc"}
+// spec is the plan as the suite's own runner wants it named.
+func (c *combination) spec() string {
+	var b strings.Builder
+	b.WriteString(c.plan)
+	for _, v := range c.variants {
+		b.WriteString("[" + v.name + "=" + v.value + "]")
 	}
-	return strings.Join(parts, "-")
+	return b.String()
 }
 
-// hasBrowser tells whether a customer takes part.
-func (c combination) hasBrowser() bool { return c.profile != clientCredentials }
-
-// needsCertificates tells whether the suite shows client certificates.
-func (c combination) needsCertificates() bool { return c.sender == mtls || c.clientAuth == mtls }
-
-// scope is what the clients ask for: more than one, so that the suite can change their order.
-func (c combination) scope() string {
-	if c.openID == openIDConnect {
-		return "openid accounts payments"
+// variantText is for tables.
+func (c *combination) variantText() string {
+	if len(c.variants) == 0 {
+		return "none"
 	}
-	return "accounts payments"
+	values := make([]string, len(c.variants))
+	for i, v := range c.variants {
+		values[i] = v.value
+	}
+	return strings.Join(values, ", ")
 }
 
-// What follows spreads over the combinations what the suite has no variant for, so that it is met as well.
-
-// authMethod is how the clients authenticate. The suite does not tell the two ways with certificates apart.
-func (c combination) authMethod() fapi.AuthMethod {
-	switch {
-	case c.clientAuth == privateKeyJWT:
-		return fapi.PrivateKeyJWT
-	case c.request == rar:
-		return fapi.SelfSignedTLSClientAuth
+func (c *combination) variantMap() map[string]string {
+	m := map[string]string{}
+	for _, v := range c.variants {
+		m[v.name] = v.value
 	}
-	return fapi.TLSClientAuth
+	return m
 }
 
-// signingAlg is what the clients sign with. Only with PS256 does the suite also try whether RS256 is refused; where it
-// signs nothing, elliptic curves are cheaper to make.
-func (c combination) signingAlg() jose.SignatureAlgorithm {
-	if c.clientAuth == privateKeyJWT {
-		return jose.PS256
-	}
-	return jose.ES256
-}
-
-// idTokenAlg is what the server signs for the clients.
-func (c combination) idTokenAlg() jose.SignatureAlgorithm {
-	switch {
-	case c.sender == mtls && c.request == simple:
-		return jose.PS256
-	case c.sender == dpop && c.request == rar:
-		return jose.EdDSA
-	}
-	return jose.ES256
-}
-
-// tokenFormat is the form of the clients' access tokens.
-func (c combination) tokenFormat() fapi.TokenFormat {
-	if c.request == rar {
-		return fapi.JWT
-	}
-	return fapi.Opaque
+// aliasOf joins the words that are not empty.
+func aliasOf(words ...string) string {
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), "-")
 }

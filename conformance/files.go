@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
-
-	"github.com/countersign/countersign/fapi"
 )
 
 // prepared is what was written to the folder and is needed again to run.
@@ -28,15 +26,15 @@ func (s *setup) prepare() (*prepared, error) {
 	if s.ca, err = openAuthority(s.Dir); err != nil {
 		return nil, err
 	}
-	out := &prepared{pages: pages{authorize: s.issuer() + "/authorize", username: customerName}}
-	if out.pages.password, err = keptPassword(s.Dir); err != nil {
+	out := &prepared{pages: pages{authorize: s.issuer() + "/authorize", endSession: s.issuer() + "/end_session", username: customerName}}
+	if out.pages.password, err = keptSecret(s.file("customer.password")); err != nil {
 		return nil, err
 	}
 	if out.masterKey, err = keptMasterKey(s.Dir); err != nil {
 		return nil, err
 	}
-	for _, alg := range []jose.SignatureAlgorithm{jose.ES256, jose.PS256} {
-		c, err := s.ca.server(s.Host, alg)
+	for _, alg := range s.TLSKeys {
+		c, err := s.ca.server(s.Host, jose.SignatureAlgorithm(alg))
 		if err != nil {
 			return nil, err
 		}
@@ -45,22 +43,22 @@ func (s *setup) prepare() (*prepared, error) {
 	if out.bank, err = s.bankClient(); err != nil {
 		return nil, err
 	}
-	clients := []*fapi.Client{out.bank.Client}
+	clients := []testClient{out.bank}
 	var plans strings.Builder
-	for _, c := range combinations() {
-		both, err := s.testClients(c)
+	for _, c := range s.combinations() {
+		own, err := s.testClients(c)
 		if err != nil {
 			return nil, err
 		}
-		config, err := s.suiteConfig(c, both, out.pages)
+		config, err := s.suiteConfig(c, own, out.pages)
 		if err != nil {
 			return nil, err
 		}
-		if err := writeJSON(s.file(c.alias()+".json"), config); err != nil {
+		if err := writeJSON(s.file(c.alias+".json"), config); err != nil {
 			return nil, err
 		}
-		fmt.Fprintln(&plans, c.spec(), s.file(c.alias()+".json"))
-		clients = append(clients, both[0].Client, both[1].Client)
+		fmt.Fprintln(&plans, c.spec(), s.file(c.alias+".json"))
+		clients = append(clients, own...)
 	}
 	if err := write(s.file("plans.txt"), []byte(plans.String())); err != nil {
 		return nil, err

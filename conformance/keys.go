@@ -72,12 +72,11 @@ func keptMasterKey(dir string) (string, error) {
 	return file, write(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"))
 }
 
-// keptPassword makes the customer's password if there is none.
-func keptPassword(dir string) (string, error) {
-	file := filepath.Join(dir, "customer.password")
+// keptSecret makes a secret if the file holds none.
+func keptSecret(file string) (string, error) {
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		content = []byte(rand.Text() + "\n")
+		content = []byte(rand.Text() + rand.Text() + "\n")
 		err = write(file, content)
 	}
 	return strings.TrimSpace(string(content)), err

@@ -54,8 +54,8 @@ var benchmarks = []struct {
 }
 
 // writeBenchmarks writes the files and returns their clients.
-func (s *setup) writeBenchmarks(p pages) ([]*fapi.Client, error) {
-	var clients []*fapi.Client
+func (s *setup) writeBenchmarks(p pages) ([]testClient, error) {
+	var clients []testClient
 	for _, b := range benchmarks {
 		client, err := s.benchClient(b.name+"-client", b.auth)
 		if err != nil {
@@ -74,7 +74,7 @@ func (s *setup) writeBenchmarks(p pages) ([]*fapi.Client, error) {
 		introspector.GrantTypes = []string{fapi.GrantClientCredentials}
 		introspector.ResourceIdentifiers = []string{s.resource()}
 
-		clients = append(clients, client.Client, introspector.Client)
+		clients = append(clients, client, introspector)
 		if err := writeJSON(s.file("opbench", b.name+".json"), benchConfig{
 			Name: b.name, Note: b.note,
 			Discovery: s.issuer() + "/.well-known/openid-configuration", CA: s.ca.certFile,

@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/countersign/countersign/fapi"
 )
 
-// folder is prepared once: making twenty RSA keys takes a second or two.
+// folder is prepared once: making its keys takes a second or two.
 var folder = sync.OnceValues(func() (*setup, error) {
 	s := testSetup(filepath.Join(testDir, "folder"))
 	_, err := s.prepare()
@@ -26,7 +29,7 @@ var folder = sync.OnceValues(func() (*setup, error) {
 var testDir string
 
 func testSetup(dir string) *setup {
-	return &setup{Dir: dir, Suite: "https://suite.example", Host: "localhost", Port: 9443, MTLSPort: 9444, ResourcePort: 9445, DPoPNonces: true}
+	return &setup{Dir: dir, Suite: "https://suite.example", Host: "localhost", Port: 9443, MTLSPort: 9444, ResourcePort: 9445, DPoPNonces: true, Prefix: "cs", patience: time.Second}
 }
 
 func TestMain(m *testing.M) {
@@ -61,6 +64,8 @@ func registered(t *testing.T, s *setup) map[string]*fapi.Client {
 	}
 	clients := map[string]*fapi.Client{}
 	for _, metadata := range document.Clients {
+		hash, _ := metadata["client_secret_sha256"].(string)
+		delete(metadata, "client_secret_sha256")
 		text, err := json.Marshal(metadata)
 		if err != nil {
 			t.Fatal(err)
@@ -76,6 +81,9 @@ func registered(t *testing.T, s *setup) map[string]*fapi.Client {
 		if bytes.Contains(text, []byte(`"d":`)) {
 			t.Errorf("clients.yaml holds a private key of %q", c.ID)
 		}
+		if secret := strings.HasPrefix(string(c.TokenEndpointAuthMethod), "client_secret_"); secret != (len(hash) == 64) {
+			t.Errorf("client %q authenticates by %s, and has the hash %q", c.ID, c.TokenEndpointAuthMethod, hash)
+		}
 		clients[c.ID] = c
 	}
 	return clients
@@ -83,7 +91,7 @@ func registered(t *testing.T, s *setup) map[string]*fapi.Client {
 
 func readConfig(t *testing.T, s *setup, c combination) *suiteConfig {
 	t.Helper()
-	content, err := os.ReadFile(s.file(c.alias() + ".json"))
+	content, err := os.ReadFile(s.file(c.alias + ".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,33 +102,63 @@ func readConfig(t *testing.T, s *setup, c combination) *suiteConfig {
 	return config
 }
 
+// elsewhere are the plans of the matrix whose configurations other parts of the project bring.
+func elsewhere(spec string) bool {
+	return strings.HasPrefix(spec, "fapi-ciba-") || strings.Contains(spec, "=openbanking_uk]")
+}
+
 func TestCombinations_AreThoseOfTheMatrix(t *testing.T) {
-	all := combinations()
-	if len(all) != 16+4 {
-		t.Errorf("%d combinations, want 16 and 4 with client credentials", len(all))
+	content, err := os.ReadFile("testdata/matrix.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
-	specs, aliases := map[string]bool{}, map[string]bool{}
-	for _, c := range all {
-		specs[c.spec()], aliases[c.alias()] = true, true
-	}
-	if len(specs) != len(all) || len(aliases) != len(all) {
-		t.Errorf("%d plans and %d aliases for %d combinations: plans side by side need their own", len(specs), len(aliases), len(all))
-	}
-	for _, want := range []string{
-		"fapi2-security-profile-final-test-plan[sender_constrain=mtls][client_auth_type=private_key_jwt][openid=plain_oauth][authorization_request_type=simple][fapi_profile=plain_fapi]",
-		"fapi2-security-profile-final-test-plan[sender_constrain=dpop][client_auth_type=mtls][openid=openid_connect][authorization_request_type=rar][fapi_profile=plain_fapi]",
-		"fapi2-security-profile-final-test-plan[sender_constrain=dpop][client_auth_type=private_key_jwt][openid=plain_oauth][authorization_request_type=simple][fapi_profile=fapi_client_credentials_grant]",
-	} {
-		if !specs[want] {
-			t.Errorf("no combination is %s", want)
+	var want []string
+	for line := range strings.Lines(string(content)) {
+		_, spec, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !elsewhere(spec) {
+			want = append(want, spec)
 		}
 	}
-	methods := map[fapi.AuthMethod]bool{}
-	for _, c := range all {
-		methods[c.authMethod()] = true
+	var got []string
+	aliases := map[string]bool{}
+	for _, c := range testSetup("").combinations() {
+		got = append(got, c.spec())
+		if aliases[c.alias] {
+			t.Errorf("alias %s is there twice: plans side by side need their own", c.alias)
+		}
+		if ok, _ := path.Match("cs-*", c.alias); !ok || strings.Trim(c.alias, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+			t.Errorf("alias %q is none for the suite", c.alias)
+		}
+		aliases[c.alias] = true
 	}
-	if len(methods) != 3 {
-		t.Errorf("only %v: all three ways to authenticate must be met", methods)
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("plans (-matrix +combinations):\n%s", diff)
+	}
+}
+
+func TestCombinations_MeetWhatTheSuiteHasNoVariantFor(t *testing.T) {
+	methods, formats, algs := map[fapi.AuthMethod]bool{}, map[fapi.TokenFormat]bool{}, map[string]bool{}
+	for _, c := range testSetup("").combinations() {
+		for _, client := range c.clients {
+			methods[client.metadata.TokenEndpointAuthMethod] = true
+			formats[client.metadata.AccessTokenFormat] = true
+			algs[string(client.metadata.IDTokenSignedResponseAlg)] = true
+		}
+	}
+	for _, m := range []fapi.AuthMethod{fapi.PrivateKeyJWT, fapi.TLSClientAuth, fapi.SelfSignedTLSClientAuth, fapi.ClientSecretBasic, fapi.ClientSecretPost} {
+		if !methods[m] {
+			t.Errorf("no client authenticates by %s", m)
+		}
+	}
+	if !formats[fapi.Opaque] || !formats[fapi.JWT] {
+		t.Errorf("access tokens are only %v", formats)
+	}
+	for _, alg := range []string{"PS256", "ES256", "EdDSA", "RS256"} {
+		if !algs[alg] {
+			t.Errorf("no ID token is signed %s", alg)
+		}
 	}
 }
 
@@ -131,10 +169,10 @@ func TestPrepare_WritesThePlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	for i, c := range combinations() {
-		plan, config, _ := strings.Cut(lines[i], " ")
-		if plan != c.spec() {
-			t.Errorf("line %d is %s, want %s", i+1, plan, c.spec())
+	for i, c := range s.combinations() {
+		config := s.file(c.alias + ".json")
+		if want := c.spec() + " " + config; lines[i] != want {
+			t.Errorf("line %d is %s, want %s", i+1, lines[i], want)
 		}
 		if _, err := os.Stat(config); err != nil {
 			t.Error(err)
@@ -142,34 +180,28 @@ func TestPrepare_WritesThePlans(t *testing.T) {
 	}
 }
 
+// entries are the clients of a configuration.
+func (c *suiteConfig) entries() map[string]*suiteClient {
+	return map[string]*suiteClient{"client": c.Client, "client2": c.Client2, "client_secret_post": c.SecretPost}
+}
+
 func TestPrepare_RegistersTheClientsOfEachCombination(t *testing.T) {
 	s := preparedFolder(t)
 	clients := registered(t, s)
-	for _, c := range combinations() {
-		t.Run(c.alias(), func(t *testing.T) {
+	for _, c := range s.combinations() {
+		t.Run(c.alias, func(t *testing.T) {
 			config := readConfig(t, s, c)
-			callback := "https://suite.example/test/a/" + c.alias() + "/callback"
-			for i, want := range []string{callback, callback + "?dummy1=lorem&dummy2=ipsum"} {
-				entry := []suiteClient{config.Client, config.Client2}[i]
+			for _, spec := range c.clients {
+				entry := config.entries()[spec.entry]
+				if entry == nil {
+					t.Fatalf("the configuration has no %s", spec.entry)
+				}
 				client := clients[entry.ID]
 				if client == nil {
 					t.Fatalf("client %q of the configuration is not registered", entry.ID)
 				}
-				if client.CertificateBoundAccessTokens != (c.sender == mtls) || client.DPoPBoundAccessTokens != (c.sender == dpop) {
-					t.Errorf("%s: tokens are not bound by %s alone", entry.ID, c.sender)
-				}
-				if client.Scope != entry.Scope {
-					t.Errorf("%s: registered for %q, asks for %q", entry.ID, client.Scope, entry.Scope)
-				}
-				if c.hasBrowser() {
-					if diff := cmp.Diff([]string{want}, client.RedirectURIs); diff != "" {
-						t.Errorf("%s: redirect_uris (-want +got):\n%s", entry.ID, diff)
-					}
-				}
-				if client.TokenEndpointAuthMethod == fapi.PrivateKeyJWT && client.JWKS.Keys[0].KeyID != entry.JWKS.Keys[0].KeyID {
-					t.Errorf("%s: signs with a key that is not registered", entry.ID)
-				}
-				if c.request == rar {
+				checkRegistered(t, c, spec, entry, client)
+				if c.details {
 					details, err := json.Marshal(config.Resource.Details)
 					if err != nil {
 						t.Fatal(err)
@@ -183,40 +215,90 @@ func TestPrepare_RegistersTheClientsOfEachCombination(t *testing.T) {
 	}
 }
 
+func checkRegistered(t *testing.T, c combination, spec clientSpec, entry *suiteClient, client *fapi.Client) {
+	t.Helper()
+	if sender := c.value("sender_constrain"); sender != "" &&
+		(client.CertificateBoundAccessTokens != (sender == mtls) || client.DPoPBoundAccessTokens != (sender == dpop)) {
+		t.Errorf("%s: tokens are not bound by %s alone", entry.ID, sender)
+	}
+	if client.Scope != entry.Scope {
+		t.Errorf("%s: registered for %q, asks for %q", entry.ID, client.Scope, entry.Scope)
+	}
+	if c.browser {
+		want := []string{"https://suite.example/test/a/" + c.alias + "/callback" + spec.suffix}
+		if diff := cmp.Diff(want, client.RedirectURIs); diff != "" {
+			t.Errorf("%s: redirect_uris (-want +got):\n%s", entry.ID, diff)
+		}
+	}
+	signs := spec.signs || client.TokenEndpointAuthMethod == fapi.PrivateKeyJWT
+	if signs && !slices.ContainsFunc(client.JWKS.Keys, func(k jose.JSONWebKey) bool { return k.KeyID == entry.JWKS.Keys[0].KeyID }) {
+		t.Errorf("%s: signs with a key that is not registered", entry.ID)
+	}
+	if got := slices.Contains(client.ResponseModes, "jwt"); got != (c.value("fapi_response_mode") == jarm) {
+		t.Errorf("%s: response_modes %v", entry.ID, client.ResponseModes)
+	}
+}
+
 func TestPrepare_ConfiguresEachVariant(t *testing.T) {
 	s := preparedFolder(t)
-	for _, c := range combinations() {
-		t.Run(c.alias(), func(t *testing.T) {
+	for _, c := range s.combinations() {
+		t.Run(c.alias, func(t *testing.T) {
 			config := readConfig(t, s, c)
-			if config.Alias != c.alias() || config.Server.DiscoveryURL != s.issuer()+"/.well-known/openid-configuration" {
+			if config.Alias != c.alias || config.Server.DiscoveryURL != s.issuer()+"/.well-known/openid-configuration" {
 				t.Errorf("alias %q, discoveryUrl %q", config.Alias, config.Server.DiscoveryURL)
 			}
-			for _, client := range []suiteClient{config.Client, config.Client2} {
-				if got := slices.Contains(strings.Fields(client.Scope), "openid"); got != (c.openID == openIDConnect) {
-					t.Errorf("scope %q with %s", client.Scope, c.openID)
+			if c.value("sender_constrain") != "" || c.value("fapi_auth_request_method") != "" {
+				checkFAPIConfig(t, c, config)
+			}
+			if c.value("client_registration") == dynamicClient && (config.Client.ID != "" || config.Client.Name == "") {
+				t.Errorf("the suite registers its own clients, but has %+v", config.Client)
+			}
+			if (len(config.Browser) > 0) != c.browser {
+				t.Errorf("%d scripts", len(config.Browser))
+			}
+			for module, picture := range c.pictures {
+				if !strings.Contains(jsonOf(t, config.Override[module]), jsonOf(t, picture.text)) {
+					t.Errorf("nothing looks at the page of %s", module)
 				}
-				if len(strings.Fields(client.Scope)) < 2 {
-					t.Errorf("scope %q: one alone has no other order", client.Scope)
-				}
-				if len(client.JWKS.Keys) != 1 || client.JWKS.Keys[0].IsPublic() || client.JWKS.Keys[0].KeyID == "" || client.JWKS.Keys[0].Algorithm == "" {
-					t.Errorf("%s: jwks must hold one private key with kid and alg", client.ID)
-				}
-			}
-			if config.Client.JWKS.Keys[0].KeyID == config.Client2.JWKS.Keys[0].KeyID {
-				t.Error("both clients have the same kid")
-			}
-			if (config.MTLS != nil) != c.needsCertificates() || (config.MTLS2 != nil) != c.needsCertificates() {
-				t.Error("certificates are there, but must not be, or the other way round")
-			} else if config.MTLS != nil && config.MTLS.Cert == config.MTLS2.Cert {
-				t.Error("both clients have the same certificate")
-			}
-			if (len(config.Resource.Details) > 0) != (c.request == rar) {
-				t.Errorf("richAuthorizationRequest with %s", c.request)
-			}
-			if (len(config.Browser) > 0) != c.hasBrowser() || len(config.Override) != 2*len(config.Browser) {
-				t.Errorf("%d scripts and %d overrides with %s", len(config.Browser), len(config.Override), c.profile)
 			}
 		})
+	}
+}
+
+func jsonOf(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func checkFAPIConfig(t *testing.T, c combination, config *suiteConfig) {
+	t.Helper()
+	for _, client := range []*suiteClient{config.Client, config.Client2} {
+		if got := slices.Contains(strings.Fields(client.Scope), "openid"); got == (c.value("openid") == plainOAuth) {
+			t.Errorf("scope %q with %s", client.Scope, c.value("openid"))
+		}
+		if len(strings.Fields(client.Scope)) < 2 {
+			t.Errorf("scope %q: one alone has no other order", client.Scope)
+		}
+		if len(client.JWKS.Keys) != 1 || client.JWKS.Keys[0].IsPublic() || client.JWKS.Keys[0].KeyID == "" || client.JWKS.Keys[0].Algorithm == "" {
+			t.Errorf("%s: jwks must hold one private key with kid and alg", client.ID)
+		}
+	}
+	one, two := config.Client.JWKS.Keys[0], config.Client2.JWKS.Keys[0]
+	if one.KeyID == two.KeyID || jsonOf(t, one.Key) == jsonOf(t, two.Key) {
+		t.Error("both clients have the same key")
+	}
+	certificates := c.value("sender_constrain") != dpop || c.value("client_auth_type") == mtls
+	if (config.MTLS != nil) != certificates || (config.MTLS2 != nil) != certificates {
+		t.Error("certificates are there, but must not be, or the other way round")
+	} else if config.MTLS != nil && config.MTLS.Cert == config.MTLS2.Cert {
+		t.Error("both clients have the same certificate")
+	}
+	if (len(config.Resource.Details) > 0) != (c.value("authorization_request_type") == rar) {
+		t.Error("richAuthorizationRequest is there, but must not be, or the other way round")
 	}
 }
 

@@ -112,26 +112,40 @@ func (s *setup) writeSettings(p *prepared, database string) error {
 	for _, c := range p.serverCerts {
 		certs, keys = append(certs, c.certFile), append(keys, c.keyFile)
 	}
-	settings, err := yaml.Marshal(map[string]any{
-		"database-url":    database,
-		"master-key-file": p.masterKey,
-		"issuer":          s.issuer(),
-		"mtls-base":       s.mtlsBase(),
-		"listen":          fmt.Sprintf(":%d", s.Port),
-		"mtls-listen":     fmt.Sprintf(":%d", s.MTLSPort),
-		"tls-cert":        certs,
-		"tls-key":         keys,
-		"client-ca":       []string{s.ca.certFile},
-		"clients":         s.file("clients.yaml"),
-		"resource":        s.resource(),
-		"second-factor":   "optional", // the suite's browser has no authenticator app
-		"dpop-nonces":     s.DPoPNonces,
-		"log-level":       s.LogLevel,
-	})
+	settings := map[string]any{
+		"database-url":          database,
+		"master-key-file":       p.masterKey,
+		"issuer":                s.issuer(),
+		"mtls-base":             s.mtlsBase(),
+		"listen":                fmt.Sprintf(":%d", s.Port),
+		"mtls-listen":           fmt.Sprintf(":%d", s.MTLSPort),
+		"tls-cert":              certs,
+		"tls-key":               keys,
+		"client-ca":             []string{s.ca.certFile},
+		"clients":               s.file("clients.yaml"),
+		"resource":              s.resource(),
+		"second-factor":         "optional", // the suite's browser has no authenticator app
+		"dpop-nonces":           s.DPoPNonces,
+		"outbound-allow":        s.SuiteNetwork,
+		"registration":          "open",
+		"registration-profile":  []string{"openid"},
+		"registration-per-hour": 10000,
+		// The suite sleeps as long, once in each plan.
+		"request-uri-lifetime": "20s",
+		"log-level":            s.LogLevel,
+	}
+	if s.SuiteCA != "" {
+		ca, err := filepath.Abs(s.SuiteCA)
+		if err != nil {
+			return err
+		}
+		settings["outbound-ca"] = []string{ca}
+	}
+	content, err := yaml.Marshal(settings)
 	if err != nil {
 		return err
 	}
-	return write(s.file("serve.yaml"), settings)
+	return write(s.file("serve.yaml"), content)
 }
 
 // countersign runs one of the server's own commands. It sees no settings from our environment but its own.
@@ -177,10 +191,15 @@ func (s *setup) serve(ctx context.Context, up *servers) error {
 	return s.ready(ctx, up)
 }
 
-func (s *setup) ready(ctx context.Context, up *servers) error {
+// client is for calls to the server.
+func (s *setup) client() *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.ca.Certificate)
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+}
+
+func (s *setup) ready(ctx context.Context, up *servers) error {
+	client := s.client()
 	defer client.CloseIdleConnections()
 	for deadline := time.Now().Add(readyAfter); ; {
 		answer, err := client.Get(s.issuer() + "/readyz")

@@ -11,27 +11,33 @@ type suiteConfig struct {
 	Alias       string `json:"alias"`
 	Description string `json:"description"`
 	Server      struct {
-		DiscoveryURL string `json:"discoveryUrl"`
+		DiscoveryURL string   `json:"discoveryUrl"`
+		Metadata     []string `json:"allow_unexpected_metadata_fields"`
 	} `json:"server"`
-	Client   suiteClient       `json:"client"`
-	Client2  suiteClient       `json:"client2"`
-	MTLS     *suiteCertificate `json:"mtls,omitempty"`
-	MTLS2    *suiteCertificate `json:"mtls2,omitempty"`
-	Resource struct {
-		URL     string           `json:"resourceUrl"`
-		Details []map[string]any `json:"richAuthorizationRequest,omitempty"`
-	} `json:"resource"`
-	Browser  []visit        `json:"browser,omitempty"`
-	Override map[string]any `json:"override,omitempty"`
-	Options  struct {
+	Client     *suiteClient              `json:"client,omitempty"`
+	Client2    *suiteClient              `json:"client2,omitempty"`
+	SecretPost *suiteClient              `json:"client_secret_post,omitempty"`
+	MTLS       *suiteCertificate         `json:"mtls,omitempty"`
+	MTLS2      *suiteCertificate         `json:"mtls2,omitempty"`
+	Resource   *suiteResource            `json:"resource,omitempty"`
+	Browser    []visit                   `json:"browser,omitempty"`
+	Override   map[string]map[string]any `json:"override,omitempty"`
+	Options    struct {
 		CSS bool `json:"browsercontrol_css_enable"` // the looks of our pages cost it a fifth of its time
 	} `json:"options"`
 }
 
 type suiteClient struct {
-	ID    string             `json:"client_id"`
-	Scope string             `json:"scope"`
-	JWKS  jose.JSONWebKeySet `json:"jwks"` // with the private key
+	ID     string              `json:"client_id,omitempty"`
+	Name   string              `json:"client_name,omitempty"` // of one that the suite registers
+	Secret string              `json:"client_secret,omitempty"`
+	Scope  string              `json:"scope,omitempty"`
+	JWKS   *jose.JSONWebKeySet `json:"jwks,omitempty"` // with the private key
+}
+
+type suiteResource struct {
+	URL     string           `json:"resourceUrl"`
+	Details []map[string]any `json:"richAuthorizationRequest,omitempty"`
 }
 
 type suiteCertificate struct {
@@ -41,36 +47,69 @@ type suiteCertificate struct {
 }
 
 // suiteConfig makes the configuration of a combination.
-func (s *setup) suiteConfig(c combination, clients [2]testClient, p pages) (*suiteConfig, error) {
-	out := &suiteConfig{Alias: c.alias(), Description: "Countersign, " + c.spec()}
+func (s *setup) suiteConfig(c combination, clients []testClient, p pages) (*suiteConfig, error) {
+	out := &suiteConfig{Alias: c.alias, Description: "Countersign, " + c.spec()}
 	out.Server.DiscoveryURL = s.issuer() + "/.well-known/openid-configuration"
-	out.Resource.URL = s.resource() + resourcePath
-	for i, client := range []*suiteClient{&out.Client, &out.Client2} {
-		*client = suiteClient{clients[i].ID, clients[i].Scope, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{clients[i].signing}}}
+	out.Server.Metadata = []string{"grant_management_endpoint"} // Grant Management §7.1: of its metadata the suite knows all but this
+	if err := out.setClients(c, clients, s.ca); err != nil {
+		return nil, err
 	}
-	if c.needsCertificates() {
-		for i, to := range []**suiteCertificate{&out.MTLS, &out.MTLS2} {
-			key, err := clients[i].tls.keyPEM()
-			if err != nil {
-				return nil, err
-			}
-			*to = &suiteCertificate{Cert: string(clients[i].tls.pem()), Key: key}
-			if clients[i].tls.Issuer.String() != clients[i].tls.Subject.String() {
-				(*to).CA = string(s.ca.pem())
-			}
-		}
+	if c.resource {
+		out.Resource = &suiteResource{URL: s.resource() + resourcePath}
 	}
-	if c.request == rar {
+	if c.details {
 		out.Resource.Details = []map[string]any{
 			{"type": "account_information", "actions": []string{"list_accounts", "read_balances"}, "locations": []string{s.resource()}},
 			{"type": "payment_initiation", "instructedAmount": map[string]string{"currency": "EUR", "amount": "123.50"},
 				"creditorName": "Merchant A", "creditorAccount": map[string]string{"iban": "DE02100100109307118603"}},
 		}
 	}
-	if c.hasBrowser() {
-		out.Browser, out.Override = p.browser(), p.overrides()
+	if c.browser {
+		out.Browser, out.Override = p.browser(), p.override(c)
 	}
 	return out, nil
+}
+
+// setClients writes the clients where the suite looks for them.
+func (out *suiteConfig) setClients(c combination, clients []testClient, ca *authority) error {
+	if c.dynamic {
+		out.Client, out.Client2 = &suiteClient{Name: "Conformance " + c.alias + " 1"}, &suiteClient{Name: "Conformance " + c.alias + " 2"}
+	}
+	for _, t := range clients {
+		entry := &suiteClient{ID: t.ID, Scope: t.Scope, Secret: t.secret}
+		if t.signing.Key != nil {
+			entry.JWKS = &jose.JSONWebKeySet{Keys: []jose.JSONWebKey{t.signing}}
+		}
+		shown, err := suiteCert(t, ca)
+		if err != nil {
+			return err
+		}
+		switch t.entry {
+		case "client":
+			out.Client, out.MTLS = entry, shown
+		case "client2":
+			out.Client2, out.MTLS2 = entry, shown
+		case "client_secret_post":
+			out.SecretPost = entry
+		}
+	}
+	return nil
+}
+
+// suiteCert is the certificate that the suite shows for a client; nil when it shows none.
+func suiteCert(t testClient, ca *authority) (*suiteCertificate, error) {
+	if t.tls.Certificate == nil {
+		return nil, nil
+	}
+	key, err := t.tls.keyPEM()
+	if err != nil {
+		return nil, err
+	}
+	shown := &suiteCertificate{Cert: string(t.tls.pem()), Key: key}
+	if t.tls.Issuer.String() != t.tls.Subject.String() {
+		shown.CA = string(ca.pem())
+	}
+	return shown, nil
 }
 
 func writeJSON(file string, v any) error {

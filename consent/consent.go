@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
 	"github.com/countersign/countersign/web"
 )
@@ -46,10 +47,12 @@ type Options struct {
 	Pages         *web.Pages
 	Visitor       Visitor
 	ClientName    func(clientID string) string
-	LoginURL      string         // "": /login
-	SignOutAction string         // "": no button
-	Words         Words          // replaces words of English, entry by entry
-	Zone          *time.Location // in which the bank's customers read dates; nil: UTC
+	OpenURL       func(clientID string) string // where the customer opens a client, "" for nowhere; may be nil
+	LoginURL      string                       // "": /login
+	SignOutAction string                       // "": no button
+	DetailTypes   map[string]fapi.DetailType   // of authorization_details
+	Words         Words                        // replaces words of English, entry by entry
+	Zone          *time.Location               // in which the bank's customers read dates; nil: UTC
 
 	Now    func() time.Time                   // nil: time.Now
 	Failed func(r *http.Request, cause error) // told of what is our fault; nil: nobody is
@@ -86,10 +89,13 @@ func New(o Options) (*Consents, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.OpenURL == nil {
+		o.OpenURL = func(string) string { return "" }
+	}
 	if o.Failed == nil {
 		o.Failed = func(*http.Request, error) {}
 	}
-	return &Consents{Describer: NewDescriber(o.Pages, o.Words, o.Zone), o: o}, nil
+	return &Consents{Describer: NewDescriber(o.Pages, o.DetailTypes, o.Words, o.Zone), o: o}, nil
 }
 
 // Paths that this package answers.

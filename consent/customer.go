@@ -1,6 +1,7 @@
 package consent
 
 import (
+	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -76,6 +77,8 @@ func (c *Consents) granted(g *storage.Grant, accounts []storage.Account) web.Gra
 		Since:        g.CreatedAt.In(c.zone),
 		Withdrawable: g.EndedAt == nil,
 	}
+	items, lines := c.grantedDetails(g)
+	row.Items, row.Details = append(row.Items, items...), lines
 	for _, a := range pageAccounts(accounts, nil) {
 		if slices.Contains(g.AccountIDs, a.ID) { // one that was closed removes only itself (A2-05)
 			row.Accounts = append(row.Accounts, a)
@@ -87,14 +90,41 @@ func (c *Consents) granted(g *storage.Grant, accounts []storage.Account) web.Gra
 	case g.Consent != nil:
 		row.Until = c.local(g.Consent.ExpiresAt)
 	}
+	if g.EndedAt == nil {
+		row.OpenURL = c.o.OpenURL(g.ClientID)
+	}
 	return row
+}
+
+// grantedDetails says which authorization_details are in a grant. They could be shown when they were approved; if that
+// changed with their types, only the types are named: the customer must be able to withdraw.
+func (c *Consents) grantedDetails(g *storage.Grant) ([]web.Item, []web.Detail) {
+	var all []fapi.AuthorizationDetail
+	for _, term := range g.Terms {
+		var t fapi.Terms
+		if term.Text != nil && json.Unmarshal(term.Text, &t) == nil {
+			all = append(all, t.AuthorizationDetails...)
+		}
+	}
+	all = fapi.Union(all)
+	items, lines, err := c.details(all, g.Consent)
+	if err == nil {
+		return items, lines
+	}
+	items = nil
+	for _, detail := range all {
+		if item := c.typeItem(detail.Type); !slices.Contains(items, item) {
+			items = append(items, item)
+		}
+	}
+	return items, nil
 }
 
 // ending names what ended a grant.
 func ending(g *storage.Grant) string {
 	same := func(t *time.Time) bool { return t != nil && t.Equal(*g.EndedAt) }
 	switch k := g.Consent; {
-	case k != nil && k.Status == storage.Revoked && same(&k.StatusChangedAt):
+	case g.EndedByClient, k != nil && k.Status == storage.Revoked && same(&k.StatusChangedAt):
 		return "status.deleted"
 	case k != nil && same(k.ExpiresAt):
 		return "status.expired"

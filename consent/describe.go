@@ -13,17 +13,19 @@ import (
 
 // Describer says in a customer's words what a client asks for.
 type Describer struct {
+	types map[string]fapi.DetailType
 	words Words
 	zone  *time.Location
 	date  func(time.Time) string
 }
 
-// NewDescriber takes the form of dates from the pages. words replaces single words of English; zone nil is UTC.
-func NewDescriber(pages *web.Pages, words Words, zone *time.Location) *Describer {
+// NewDescriber takes the form of dates from the pages. types are those of authorization_details; words replaces single
+// words of English, and of the types; zone nil is UTC.
+func NewDescriber(pages *web.Pages, types map[string]fapi.DetailType, words Words, zone *time.Location) *Describer {
 	if zone == nil {
 		zone = time.UTC
 	}
-	return &Describer{words: words.over(English()), zone: zone, date: func(t time.Time) string {
+	return &Describer{types: types, words: words.over(English()), zone: zone, date: func(t time.Time) string {
 		t = t.In(zone)
 		return pages.Text("date", "day", strconv.Itoa(t.Day()), "month", pages.Text("month."+strconv.Itoa(int(t.Month()))), "year", strconv.Itoa(t.Year()))
 	}}
@@ -37,35 +39,48 @@ type Asked struct {
 	Consent  *storage.Consent // nil when the request names none
 	Accounts []storage.Account
 	Picked   []string // accounts to show as picked already
+
+	Changes  *storage.Grant // what was granted before and is changed now; nil for nothing
+	Replaces bool           // it makes way for what is asked now; else that is added to it
 }
 
 // NeedsAccounts tells whether the customer must pick accounts: always for account access, for other ways to ask for
 // accounts if there are any.
-func (a Asked) NeedsAccounts() bool {
+func (d *Describer) NeedsAccounts(a Asked) bool {
 	if a.Consent != nil && a.Consent.Type == storage.AccountAccess {
 		return true
 	}
 	return len(a.Accounts) > 0 && (slices.Contains(a.Scopes, "accounts") || slices.Contains(a.Scopes, "read:accounts") ||
-		slices.ContainsFunc(a.Details, func(d fapi.AuthorizationDetail) bool { return d.Type == "account_information" }))
+		slices.ContainsFunc(a.Details, func(detail fapi.AuthorizationDetail) bool { return d.types[detail.Type].Accounts != "" }))
 }
 
 // Describe fills what a consent page says about a request: Client, Items, Details, Until, History and Accounts. All else
 // is the caller's. The error is a *fapi.Error: what cannot be shown must not be approved.
 //
 // The words come from the stored consent, not from the request (A3-10); what a client wrote itself, in
-// authorization_details, is shown without invisible characters and within bounds.
+// authorization_details, is shown without invisible characters, and whole: what is too long for that is refused.
 func (d *Describer) Describe(a Asked) (web.Consent, error) {
 	page := web.Consent{Client: a.Client, Items: d.items(a.Scopes, a.Consent)}
 	if k := a.Consent; k != nil {
 		page.Until = d.local(k.ExpiresAt)
 		page.History = d.history(k)
 	}
+	if g := a.Changes; g != nil {
+		kind := "earlier.merge"
+		if a.Replaces {
+			kind = "earlier.replace"
+		}
+		page.Earlier = d.text(kind, "client", web.Tidy(a.Client.Name, longName), "date", d.date(g.UpdatedAt))
+	}
 	items, lines, err := d.details(a.Details, a.Consent)
 	if err != nil {
 		return web.Consent{}, err
 	}
+	if len(lines) > maxLines {
+		return web.Consent{}, errUnshowable
+	}
 	page.Items, page.Details = append(page.Items, items...), lines
-	if a.NeedsAccounts() {
+	if d.NeedsAccounts(a) {
 		page.Accounts = pageAccounts(a.Accounts, a.Picked)
 	}
 	return page, nil
@@ -152,5 +167,5 @@ func mask(number string) string {
 
 const (
 	longName  = 100
-	longValue = 300
+	longValue = 500 // as much as a page shows
 )

@@ -20,7 +20,7 @@ import (
 func describer(t *testing.T) *Describer {
 	t.Helper()
 	nairobi := time.FixedZone("EAT", 3*3600)
-	return NewDescriber(pages(t), Words{}, nairobi)
+	return NewDescriber(pages(t), fapi.DefaultDetailTypes(), Words{}, nairobi)
 }
 
 func titles(items []web.Item) (list []string) {
@@ -105,7 +105,7 @@ func TestDescribe_Consent(t *testing.T) {
 
 func TestDescribe_Scopes(t *testing.T) {
 	t.Parallel()
-	d := NewDescriber(pages(t), Words{Scopes: map[string]web.Item{"write:loans": {Title: "Borrow"}, "read:dreams": {Title: "Dream along"}}}, nil)
+	d := NewDescriber(pages(t), fapi.DefaultDetailTypes(), Words{Scopes: map[string]web.Item{"write:loans": {Title: "Borrow"}, "read:dreams": {Title: "Dream along"}}}, nil)
 	page, err := d.Describe(Asked{Scopes: []string{"openid", "accounts", "read:accounts", "write:loans", "read:dreams", "x:y{scope}\u202e" + strings.Repeat("z", 300)}})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestDescribe_AuthorizationDetails(t *testing.T) {
 		{"a payment: amount and payee first", `[{"type":"payment_initiation","locations":["https://api.example"],"remittanceInformationUnstructured":"Ref 5",
 			"creditorAccount":{"iban":"DE02100100109307118603"},"creditorName":"Merchant A","instructedAmount":{"currency":"EUR","amount":"123.50"}}]`, nil,
 			[]string{"Make a payment from your account"},
-			[]string{"Amount: 123.50 EUR", "To: Merchant A", "Payee's account: IBAN: DE02100100109307118603", "Message to the payee: Ref 5", "Where: https://api.example"}},
+			[]string{"Amount: 123.50 EUR", "To: Merchant A", "Payee's account: DE02100100109307118603", "Message to the payee: Ref 5", "Where: https://api.example"}},
 		{"UK names, a number", `[{"type":"x","InstructedAmount":{"Amount":10.0,"Currency":"GBP"}}]`, nil,
 			[]string{"A permission that the bank calls “x”"}, []string{"Instructed amount: 10.0 GBP"}},
 		{"an amount with something more is no plain amount", `[{"type":"x","a":{"amount":"1","currency":"GBP","each":"day"}}]`, nil,
@@ -163,6 +163,13 @@ func TestDescribe_AuthorizationDetails(t *testing.T) {
 			[]string{"Your balances", "See information about your accounts"}, []string{"It may: read"}},
 		{"what names another", `[{"type":"account_information","consent_id":"aac-2"}]`, k,
 			[]string{"Your balances", "See information about your accounts"}, []string{"Consent id: aac-2"}},
+		{"a member that the type's lines leave out, and a part of one", `[{"type":"payment_initiation","extra":{"a":1},"instructedAmount":{"amount":"1","currency":"EUR","each":"day"},
+			"creditorAccount":"12","creditorName":{"first":"Eve"}}]`, nil, []string{"Make a payment from your account"},
+			[]string{"Amount: 1 EUR", "To: First: Eve", "Payee's account: 12", "Extra: A: 1", "Amount: Each: day"}},
+		{"braces in a text are no members", `[{"type":"payment_initiation","creditorName":"{instructedAmount.amount}","endToEndIdentification":"{creditorName}"}]`, nil,
+			[]string{"Make a payment from your account"}, []string{"To: {instructedAmount.amount}", "Reference: {creditorName}"}},
+		{"an empty object where a line looks for more", `[{"type":"payment_initiation","instructedAmount":{},"debtorAccount":{"iban":{"x":1}}}]`, nil,
+			[]string{"Make a payment from your account"}, []string{"From account: X: 1", "Amount: "}},
 		{"texts that deceive", `[{"type":"a\u0000b\u202e","creditorName":"Bank\u200b\u202e\r\n  of\u00a0you\u001b[31m"}]`, nil,
 			[]string{"A permission that the bank calls “ab”"}, []string{"To: Bank of you[31m"}},
 	} {
@@ -198,8 +205,12 @@ func TestDescribe_RefusesWhatCannotBeShown(t *testing.T) {
 	}
 	for name, sent := range map[string]string{
 		"too many lines": string(text),
-		"too deep":       `[{"type":"x","a":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}]`,
-		"a member twice": `[{"type":"x","a":{"amount":"1","amount":"1000"}}]`,
+		"a text that is too long to be shown whole": `[{"type":"x","a":"` + strings.Repeat("y", longValue+1) + `"}]`,
+		"a list that is too long to be shown whole": `[{"type":"x","locations":["https://a.example/` + strings.Repeat(`","https://a.example/`, 40) + `"]}]`,
+		"a name that is too long to be shown whole": `[{"type":"x","` + strings.Repeat("n", longName+1) + `":1}]`,
+		"too long in a line of its type":            `[{"type":"payment_initiation","creditorName":"` + strings.Repeat("y", longValue+1) + `"}]`,
+		"too deep":                                  `[{"type":"x","a":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}]`,
+		"a member twice":                            `[{"type":"x","a":{"amount":"1","amount":"1000"}}]`,
 	} {
 		if _, err := d.Describe(Asked{Details: details(t, sent)}); !errors.Is(err, fapi.InvalidAuthorizationDetails) {
 			t.Errorf("%s: %v", name, err)
@@ -229,8 +240,8 @@ func TestDescribe_Accounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.asked.NeedsAccounts() != c.want || (len(page.Accounts) > 0) != (c.want && len(c.asked.Accounts) > 0) {
-			t.Errorf("%s: %v, %v", c.name, c.asked.NeedsAccounts(), page.Accounts)
+		if d.NeedsAccounts(c.asked) != c.want || (len(page.Accounts) > 0) != (c.want && len(c.asked.Accounts) > 0) {
+			t.Errorf("%s: %v, %v", c.name, d.NeedsAccounts(c.asked), page.Accounts)
 		}
 	}
 	page, err := d.Describe(Asked{Consent: consent, Accounts: accounts, Picked: []string{"2"}})
@@ -256,7 +267,7 @@ func FuzzDescribeDetails(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	d := NewDescriber(p, Words{}, nil)
+	d := NewDescriber(p, fapi.DefaultDetailTypes(), Words{}, nil)
 	f.Fuzz(func(t *testing.T, text string) {
 		var asked []fapi.AuthorizationDetail
 		if json.Unmarshal([]byte(text), &asked) != nil {

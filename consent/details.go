@@ -1,7 +1,6 @@
 package consent
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,9 +16,7 @@ import (
 // maxLines is more than a person reads before pressing a button.
 const maxLines = 60
 
-// first are the members that a customer must see first: how much, to whom, from where.
-var first = []string{"instructedAmount", "creditorName", "creditorAccount", "creditorAgent", "debtorAccount",
-	"remittanceInformationUnstructured", "endToEndIdentification", "requestedExecutionDate"}
+var errUnshowable = fapi.Refuse(fapi.InvalidAuthorizationDetails, "The authorization_details hold more, or longer texts, than a person can be shown.")
 
 // details says what authorization_details ask for: an item for each type, a line for each member (RFC 9396 §11).
 func (d *Describer) details(details []fapi.AuthorizationDetail, k *storage.Consent) (items []web.Item, lines []web.Detail, err error) {
@@ -31,10 +28,7 @@ func (d *Describer) details(details []fapi.AuthorizationDetail, k *storage.Conse
 		if namesConsent(detail, k) && len(members) == 0 {
 			continue // all that it says is which consent, and that is on the page
 		}
-		item, known := d.words.Types[detail.Type]
-		if !known {
-			item = web.Item{Title: d.text("type", "type", web.Tidy(detail.Type, longName)), Text: d.text("type.text")}
-		}
+		item := d.typeItem(detail.Type)
 		if !slices.Contains(items, item) {
 			items = append(items, item)
 		}
@@ -43,10 +37,18 @@ func (d *Describer) details(details []fapi.AuthorizationDetail, k *storage.Conse
 		}
 		lines = append(lines, members...)
 	}
-	if len(lines) > maxLines {
-		return nil, nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "The authorization_details hold more than a person can be shown.")
-	}
 	return items, lines, nil
+}
+
+// typeItem is what a customer allows with a type: the bank's words, the type's own, or its name.
+func (d *Describer) typeItem(name string) web.Item {
+	if item, known := d.words.Types[name]; known {
+		return item
+	}
+	if t, known := d.types[name]; known {
+		return web.Item{Title: t.Title, Text: t.Text}
+	}
+	return web.Item{Title: d.text("type", "type", web.Tidy(name, longName)), Text: d.text("type.text")}
 }
 
 // namesConsent tells whether a detail carries the id of the consent that the page describes.
@@ -59,12 +61,11 @@ func namesConsent(detail fapi.AuthorizationDetail, k *storage.Consent) bool {
 	return false
 }
 
+// members are the lines of one detail: those that its type has words for, then every member, or part of one, that was
+// not in them.
 func (d *Describer) members(detail fapi.AuthorizationDetail, k *storage.Consent) ([]web.Detail, error) {
-	names := slices.SortedFunc(maps.Keys(detail.Fields), func(a, b string) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
-	})
-	var lines []web.Detail
-	for _, name := range names {
+	object := value{kind: isObject}
+	for _, name := range slices.Sorted(maps.Keys(detail.Fields)) {
 		raw := detail.Fields[name]
 		if name == "type" || k != nil && string(raw) == `"`+k.ID+`"` {
 			continue
@@ -73,27 +74,62 @@ func (d *Describer) members(detail fapi.AuthorizationDetail, k *storage.Consent)
 		if err != nil {
 			return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "The authorization_details cannot be shown to the customer.").Because(err)
 		}
-		lines = append(lines, web.Detail{Label: d.label(name), Value: web.Tidy(d.value(&v), longValue)})
+		object.members = append(object.members, member{name, v})
+	}
+	kind := d.types[detail.Type]
+	var lines []web.Detail
+	for _, line := range kind.Lines {
+		if text := d.fill(line, &object); text != "" {
+			lines = append(lines, web.Detail{Label: line.Label, Value: text})
+		}
+	}
+	for _, line := range kind.Lines {
+		paths, _ := line.Members() // checked when the type was read
+		for _, path := range paths {
+			object.remove(path)
+		}
+	}
+	for i := range object.members {
+		m := &object.members[i]
+		lines = append(lines, web.Detail{Label: d.label(m.name, kind.Labels), Value: d.value(&m.value, kind.Labels)})
+	}
+	for i := range lines {
+		line := &lines[i]
+		if utf8.RuneCountInString(line.Label) > longName || utf8.RuneCountInString(line.Value) > longValue {
+			return nil, errUnshowable
+		}
+		line.Label, line.Value = web.Tidy(line.Label, longName), web.Tidy(line.Value, longValue)
 	}
 	return lines, nil
 }
 
-func rank(name string) int {
-	if i := slices.Index(first, name); i >= 0 {
-		return i
+// fill writes a type's line, "" when none of the members in it is there.
+func (d *Describer) fill(line fapi.DetailLine, object *value) string {
+	paths, _ := line.Members()
+	var pairs []string
+	there := false
+	for _, path := range paths {
+		text := ""
+		if v := object.at(path); v != nil {
+			there, text = true, d.value(v, nil)
+		}
+		pairs = append(pairs, "{"+strings.Join(path, ".")+"}", text)
 	}
-	return len(first)
+	if !there {
+		return ""
+	}
+	return strings.NewReplacer(pairs...).Replace(line.Text)
 }
 
 // value writes a JSON value for a person: an amount as 12.50 EUR, members as "name: value".
-func (d *Describer) value(v *value) string {
+func (d *Describer) value(v *value, labels map[string]string) string {
 	var parts []string
 	switch v.kind {
 	case isNull:
 		return "–"
 	case isArray:
 		for i := range v.items {
-			parts = append(parts, d.value(&v.items[i]))
+			parts = append(parts, d.value(&v.items[i], labels))
 		}
 		return strings.Join(parts, ", ")
 	case isObject:
@@ -102,7 +138,7 @@ func (d *Describer) value(v *value) string {
 		}
 		for i := range v.members {
 			m := &v.members[i]
-			parts = append(parts, d.label(m.name)+": "+d.value(&m.value))
+			parts = append(parts, d.label(m.name, labels)+": "+d.value(&m.value, labels))
 		}
 		return strings.Join(parts, "; ")
 	}
@@ -123,14 +159,17 @@ func amount(v *value) (string, bool) {
 	return sum + " " + currency, len(v.members) == 2 && sum != "" && currency != ""
 }
 
-// label is a member's name for a person: its word, or the name itself taken apart (requestedBy: Requested by).
-func (d *Describer) label(name string) string {
+// label is a member's name for a person: its type's word, ours, or the name itself taken apart (requestedBy: Requested by).
+func (d *Describer) label(name string, labels map[string]string) string {
+	if word, known := labels[name]; known {
+		return word
+	}
 	if word, known := d.words.Labels[name]; known {
 		return word
 	}
 	var b strings.Builder
 	lower := false
-	for _, r := range web.Tidy(name, longName) {
+	for _, r := range web.Tidy(name, longName+1) {
 		if r == '_' || r == '-' {
 			r = ' '
 		}

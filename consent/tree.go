@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -133,6 +134,34 @@ func (v *value) member(name string) *value {
 		}
 	}
 	return nil
+}
+
+// at returns the value at a path of members, or nil.
+func (v *value) at(path []string) *value {
+	for _, name := range path {
+		if v = v.member(name); v == nil {
+			return nil
+		}
+	}
+	return v
+}
+
+// remove takes out what is at a path of members, and the objects on the way that hold nothing else.
+func (v *value) remove(path []string) {
+	for i := range v.members {
+		m := &v.members[i]
+		if m.name != path[0] {
+			continue
+		}
+		if len(path) > 1 {
+			before := len(m.members)
+			if m.value.remove(path[1:]); len(m.members) > 0 || before == 0 {
+				return
+			}
+		}
+		v.members = slices.Delete(v.members, i, i+1)
+		return
+	}
 }
 
 // join adds a member's name to a path. A name that is not plain is left out: paths go into answers and logs.

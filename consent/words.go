@@ -11,8 +11,8 @@ import (
 type Words struct {
 	Scopes map[string]web.Item // by scope
 	Data   map[string]web.Item // by group of permission codes, see groups; ".detail" for the wider permission
-	Types  map[string]web.Item // by type of authorization_details
-	Labels map[string]string   // by member of authorization_details
+	Types  map[string]web.Item // by type of authorization_details, in the place of the type's own
+	Labels map[string]string   // by member of authorization_details, where its type has no word
 	Texts  map[string]string   // all the rest; {…} stands for a value
 }
 
@@ -78,11 +78,7 @@ func English() Words {
 			"party_psu":                 {Title: "Your own details", Text: "Your full legal name, addresses, phone numbers and email address."},
 			"pan":                       {Title: "Your full card numbers", Text: "Without this it sees only a part of them."},
 		},
-		Types: map[string]web.Item{
-			"account_information":  {Title: "See information about your accounts"},
-			"payment_initiation":   {Title: "Make a payment from your account", Text: "Check the amount and the payee below."},
-			"customer_information": {Title: "See your personal details"},
-		},
+		Types: map[string]web.Item{}, // each type has words of its own
 		Labels: map[string]string{
 			"instructedAmount":                  "Amount",
 			"creditorName":                      "To",
@@ -112,6 +108,8 @@ func English() Words {
 			"history.from":      "From {from} on",
 			"history.to":        "Up to {to}",
 			"history.all":       "As far back as our records go",
+			"earlier.merge":     "You gave {client} permission before, on {date}. What is asked now is added to that.",
+			"earlier.replace":   "You gave {client} permission before, on {date}. What is asked now takes its place: nothing of the earlier permission remains.",
 			"status.expired":    "Expired",
 			"status.withdrawn":  "Withdrawn by you",
 			"status.deleted":    "Ended by the app",

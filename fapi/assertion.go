@@ -59,7 +59,7 @@ type assertionClaims struct {
 // AssertionIssuer tells which client an assertion claims to come from, so that its keys can be found. It proves nothing.
 func AssertionIssuer(assertion string) (clientID string, err error) {
 	malformed := Refuse(InvalidClient, "The client assertion is not a signed JWT.")
-	if err := checkCompact(assertion, maxAssertion); err != nil {
+	if err := checkCompact(assertion, maxAssertion, 3); err != nil {
 		return "", malformed.Because(err)
 	}
 	parts := strings.SplitN(assertion, ".", 3)
@@ -102,12 +102,9 @@ func (c *Client) CheckAssertion(assertion string, in AssertionContext) (Use, err
 	if typ := jwtType(header); strings.HasSuffix(typ, "+jwt") && typ != "client-authentication+jwt" {
 		return Use{}, Refuse(InvalidClient, "The typ of the client assertion is that of another kind of JWT.")
 	}
-	payload, known, err := c.verifySignature(jws, header)
-	if !known {
-		return Use{}, Refuse(InvalidClient, "No registered key of the client fits kid and alg of the client assertion.")
-	}
+	payload, err := c.verifySignature(jws, header)
 	if err != nil {
-		return Use{}, Refuse(InvalidClient, "The signature of the client assertion is not valid.").Because(err)
+		return Use{}, Refuse(InvalidClient, "The client assertion has no valid signature by a key of the client that fits its kid and alg.").Because(err)
 	}
 	var claims assertionClaims
 	if err := strict.Unmarshal(payload, &claims); err != nil {

@@ -37,7 +37,7 @@ func (c *Client) CheckCertificate(chain []*x509.Certificate, roots *x509.CertPoo
 			return Refuse(InvalidClient, "The certificate of the client has expired or is not valid yet.")
 		}
 		if !c.registered(chain[0]) {
-			return Refuse(InvalidClient, "The certificate is not one that the client registered.")
+			return Refuse(InvalidClient, "The certificate is not one that the client registered.").Because(ErrUnknownKey)
 		}
 		return nil
 	}
@@ -100,11 +100,15 @@ func sameMailbox(a, b string) bool {
 // else by its key.
 func (c *Client) registered(cert *x509.Certificate) bool {
 	key, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || c.JWKS == nil || checkKey(cert.PublicKey) != nil {
+	if !ok || checkKey(cert.PublicKey) != nil {
 		return false
 	}
-	for i := range c.JWKS.Keys {
-		k := &c.JWKS.Keys[i]
+	set := c.keys().set
+	for i := range set.Keys {
+		k := &set.Keys[i]
+		if k.Use == "enc" {
+			continue // the handshake is a signature
+		}
 		if len(k.Certificates) > 0 {
 			if bytes.Equal(k.Certificates[0].Raw, cert.Raw) {
 				return true

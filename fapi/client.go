@@ -1,11 +1,6 @@
 package fapi
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,43 +28,97 @@ const (
 	JWT    TokenFormat = "jwt"    // RFC 9068
 )
 
-// Grant types (RFC 6749).
+// Grant types (RFC 6749, RFC 8628 §3.4, RFC 8693 §2.1).
 const (
 	GrantAuthorizationCode = "authorization_code"
 	GrantRefreshToken      = "refresh_token"
 	GrantClientCredentials = "client_credentials"
+	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
+)
+
+// Subject types (OpenID Connect Core §8).
+const (
+	SubjectPublic   = "public"
+	SubjectPairwise = "pairwise"
 )
 
 // Client is a registered client: the metadata of RFC 7591 under its registered names, and what this server adds. It is
-// shared between requests and never changed after Prepare.
+// shared between requests and never changed after Prepare, but for the keys that are fetched from its jwks_uri.
 type Client struct {
-	ID      string      `json:"client_id"`
-	Profile ProfileName `json:"profile"` // ours: a row of the profile table
-	Name    string      `json:"client_name,omitempty"`
-	URI     string      `json:"client_uri,omitempty"`
+	ID              string      `json:"client_id"`
+	Profile         ProfileName `json:"profile"`                    // ours: a row of the profile table
+	ApplicationType string      `json:"application_type,omitempty"` // web or native
 
-	RedirectURIs  []string `json:"redirect_uris,omitempty"`
-	GrantTypes    []string `json:"grant_types,omitempty"`
-	ResponseTypes []string `json:"response_types,omitempty"`
-	Scope         string   `json:"scope,omitempty"` // space separated: what it may ask for
+	// What customers read about it.
+	Name      string   `json:"client_name,omitempty"`
+	URI       string   `json:"client_uri,omitempty"`
+	LogoURI   string   `json:"logo_uri,omitempty"`
+	PolicyURI string   `json:"policy_uri,omitempty"`
+	TOSURI    string   `json:"tos_uri,omitempty"`
+	Contacts  []string `json:"contacts,omitempty"`
 
+	// What it may ask for, and where the answers go.
+	RedirectURIs              []string `json:"redirect_uris,omitempty"`
+	GrantTypes                []string `json:"grant_types,omitempty"`
+	ResponseTypes             []string `json:"response_types,omitempty"`
+	ResponseModes             []string `json:"response_modes,omitempty"` // FAPI 2.0 Message Signing §5.3.3; all of the profile's when absent
+	Scope                     string   `json:"scope,omitempty"`          // space separated
+	AuthorizationDetailsTypes []string `json:"authorization_details_types,omitempty"`
+	DefaultMaxAge             *int64   `json:"default_max_age,omitempty"` // seconds
+	DefaultACRValues          []string `json:"default_acr_values,omitempty"`
+	RequireAuthTime           bool     `json:"require_auth_time,omitempty"` // it is always there
+	RequirePAR                bool     `json:"require_pushed_authorization_requests,omitempty"`
+	InitiateLoginURI          string   `json:"initiate_login_uri,omitempty"`
+
+	// How it authenticates, and its keys.
 	TokenEndpointAuthMethod     AuthMethod              `json:"token_endpoint_auth_method,omitempty"`
 	TokenEndpointAuthSigningAlg jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg,omitempty"`
 	JWKS                        *jose.JSONWebKeySet     `json:"jwks,omitempty"`
+	JWKSURI                     string                  `json:"jwks_uri,omitempty"`
 	TLSClientAuthSubjectDN      string                  `json:"tls_client_auth_subject_dn,omitempty"`
 	TLSClientAuthSANDNS         string                  `json:"tls_client_auth_san_dns,omitempty"`
 	TLSClientAuthSANURI         string                  `json:"tls_client_auth_san_uri,omitempty"`
 	TLSClientAuthSANIP          string                  `json:"tls_client_auth_san_ip,omitempty"`
 	TLSClientAuthSANEmail       string                  `json:"tls_client_auth_san_email,omitempty"`
 
+	// How its tokens are bound.
 	CertificateBoundAccessTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 §3.4
 	DPoPBoundAccessTokens        bool `json:"dpop_bound_access_tokens,omitempty"`                   // RFC 9449 §5.2
 
-	RequestObjectSigningAlg    jose.SignatureAlgorithm `json:"request_object_signing_alg,omitempty"`    // OpenID Connect Registration §2; any of the profile's when absent
+	// How its requests are signed and encrypted.
+	RequestObjectSigningAlg    jose.SignatureAlgorithm `json:"request_object_signing_alg,omitempty"` // any of the profile's when absent
+	RequestObjectEncryptionAlg jose.KeyAlgorithm       `json:"request_object_encryption_alg,omitempty"`
+	RequestObjectEncryptionEnc jose.ContentEncryption  `json:"request_object_encryption_enc,omitempty"`
 	RequireSignedRequestObject bool                    `json:"require_signed_request_object,omitempty"` // RFC 9101 §10.5
+	RequestURIs                []string                `json:"request_uris,omitempty"`
 
-	IDTokenSignedResponseAlg  jose.SignatureAlgorithm `json:"id_token_signed_response_alg,omitempty"`
-	AuthorizationDetailsTypes []string                `json:"authorization_details_types,omitempty"` // RFC 9396 §10
+	// How answers to it are signed and encrypted.
+	IDTokenSignedResponseAlg          jose.SignatureAlgorithm `json:"id_token_signed_response_alg,omitempty"`
+	IDTokenEncryptedResponseAlg       jose.KeyAlgorithm       `json:"id_token_encrypted_response_alg,omitempty"`
+	IDTokenEncryptedResponseEnc       jose.ContentEncryption  `json:"id_token_encrypted_response_enc,omitempty"`
+	UserInfoSignedResponseAlg         jose.SignatureAlgorithm `json:"userinfo_signed_response_alg,omitempty"` // plain JSON when absent
+	UserInfoEncryptedResponseAlg      jose.KeyAlgorithm       `json:"userinfo_encrypted_response_alg,omitempty"`
+	UserInfoEncryptedResponseEnc      jose.ContentEncryption  `json:"userinfo_encrypted_response_enc,omitempty"`
+	AuthorizationSignedResponseAlg    jose.SignatureAlgorithm `json:"authorization_signed_response_alg,omitempty"` // JARM §3
+	AuthorizationEncryptedResponseAlg jose.KeyAlgorithm       `json:"authorization_encrypted_response_alg,omitempty"`
+	AuthorizationEncryptedResponseEnc jose.ContentEncryption  `json:"authorization_encrypted_response_enc,omitempty"`
+	IntrospectionSignedResponseAlg    jose.SignatureAlgorithm `json:"introspection_signed_response_alg,omitempty"` // RFC 9701 §6
+	IntrospectionEncryptedResponseAlg jose.KeyAlgorithm       `json:"introspection_encrypted_response_alg,omitempty"`
+	IntrospectionEncryptedResponseEnc jose.ContentEncryption  `json:"introspection_encrypted_response_enc,omitempty"`
+
+	// By which name it knows a customer (OpenID Connect Core §8).
+	SubjectType         string `json:"subject_type,omitempty"` // public or pairwise
+	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
+
+	// Where it hears of a logout.
+	PostLogoutRedirectURIs           []string `json:"post_logout_redirect_uris,omitempty"`
+	BackChannelLogoutURI             string   `json:"backchannel_logout_uri,omitempty"`
+	BackChannelLogoutSessionRequired bool     `json:"backchannel_logout_session_required,omitempty"`
+
+	SoftwareID        string `json:"software_id,omitempty"`
+	SoftwareVersion   string `json:"software_version,omitempty"`
+	SoftwareStatement string `json:"software_statement,omitempty"`
 
 	AccessTokenFormat   TokenFormat `json:"access_token_format,omitempty"`  // ours
 	Resources           []string    `json:"resources,omitempty"`            // ours: resource servers it may ask tokens for (RFC 8707); the first is the default
@@ -78,6 +127,7 @@ type Client struct {
 
 	profile *Profile
 	scopes  []string
+	sector  string
 	aux     prepared
 }
 
@@ -99,7 +149,24 @@ func (c *Client) MustBind() bool {
 		c.profile.SenderConstraint == ForPublic && c.Public()
 }
 
-// MustPKCE tells whether the client's authorization requests need a code challenge.
+// MustPush tells whether the client's authorization requests must be pushed (RFC 9126 §6).
+func (c *Client) MustPush() bool { return c.profile.PAR == Required || c.RequirePAR }
+
+// MustSignRequests tells whether the client's authorization requests must be signed request objects.
+func (c *Client) MustSignRequests() bool {
+	return c.profile.RequestObject == Required || c.RequireSignedRequestObject
+}
+
+// MayBind tells whether the client's tokens may be bound that way.
+func (c *Client) MayBind(way Binding) bool { return slices.Contains(c.profile.Bindings, way) }
+
+// Pairwise tells whether the client knows customers by a name that other sectors cannot compare (OpenID Connect Core §8.1).
+func (c *Client) Pairwise() bool { return c.SubjectType == SubjectPairwise }
+
+// Sector returns the host by which pairwise names are told apart (OpenID Connect Core §8.1).
+func (c *Client) Sector() string { return c.sector }
+
+// MustPKCE tells whether all of the client's authorization requests need a code challenge.
 func (c *Client) MustPKCE() bool {
 	return c.profile.PKCE == Required || c.profile.PKCE == ForPublic && c.Public()
 }
@@ -126,156 +193,4 @@ func onAnyPort(registered, uri string) bool {
 		}
 	}
 	return false
-}
-
-// ParseClient reads a client's metadata, fills in the defaults and checks it against its profile. The error names all
-// that is wrong.
-func ParseClient(metadata []byte) (*Client, error) {
-	// Names are compared as they are: encoding/json would take CLIENT_ID for client_id.
-	names, err := checkJSON(metadata)
-	if err != nil {
-		return nil, fmt.Errorf("client metadata: %w", err)
-	}
-	for _, name := range names {
-		if name != strings.ToLower(name) {
-			return nil, fmt.Errorf("client metadata: unknown field %q", name)
-		}
-	}
-	c, raw := &Client{}, struct {
-		JWKS json.RawMessage `json:"jwks"`
-	}{}
-	dec := json.NewDecoder(bytes.NewReader(metadata))
-	dec.DisallowUnknownFields()
-	if err := errors.Join(dec.Decode(c), json.Unmarshal(metadata, &raw)); err != nil {
-		return nil, fmt.Errorf("client metadata: %w", err)
-	}
-	if c.JWKS != nil {
-		if err := readRawJWKS(raw.JWKS, c.JWKS); err != nil {
-			return nil, fmt.Errorf("client %q: %w", c.ID, err)
-		}
-	}
-	if err := c.Prepare(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// Prepare fills in the defaults of RFC 7591 §2 and of the profile, and checks the metadata. It must be called once,
-// before the client is used.
-func (c *Client) Prepare() error {
-	if c.Profile == "" {
-		c.Profile = FAPI2
-	}
-	c.profile = FindProfile(c.Profile)
-	if c.profile == nil {
-		return fmt.Errorf("client %q: profile %q is not one of %v", c.ID, c.Profile, ProfileNames())
-	}
-	if c.TokenEndpointAuthMethod == "" {
-		c.TokenEndpointAuthMethod = PrivateKeyJWT
-	}
-	if len(c.GrantTypes) == 0 {
-		c.GrantTypes = []string{GrantAuthorizationCode}
-	}
-	if len(c.ResponseTypes) == 0 && c.MayUse(GrantAuthorizationCode) {
-		c.ResponseTypes = []string{"code"}
-	}
-	if c.AccessTokenFormat == "" {
-		c.AccessTokenFormat = Opaque
-	}
-	if c.IDTokenSignedResponseAlg == "" {
-		c.IDTokenSignedResponseAlg = c.profile.Algorithms[0]
-	}
-	c.scopes = strings.Fields(c.Scope)
-	if err := errors.Join(c.check(), c.prepare()); err != nil {
-		return fmt.Errorf("client %q: %w", c.ID, err)
-	}
-	return nil
-}
-
-// check returns everything that is wrong with the metadata.
-func (c *Client) check() error {
-	var wrong []error
-	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
-
-	if !validClientID(c.ID) {
-		add("client_id must be 1 to 255 visible ASCII characters")
-	}
-	if !slices.Contains(c.profile.ClientAuth, c.TokenEndpointAuthMethod) {
-		add("token_endpoint_auth_method %q: profile %s (%s) wants one of %v", c.TokenEndpointAuthMethod, c.Profile, c.profile.Source, c.profile.ClientAuth)
-	}
-	for _, alg := range []struct {
-		name string
-		alg  jose.SignatureAlgorithm
-	}{
-		{"token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg},
-		{"request_object_signing_alg", c.RequestObjectSigningAlg},
-		{"id_token_signed_response_alg", c.IDTokenSignedResponseAlg},
-	} {
-		if alg.alg != "" && !slices.Contains(c.profile.Algorithms, alg.alg) {
-			add("%s %q: profile %s wants one of %v", alg.name, alg.alg, c.Profile, c.profile.Algorithms)
-		}
-	}
-	for _, grant := range c.GrantTypes {
-		if !slices.Contains([]string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}, grant) {
-			add("grant_types: %q is not supported", grant)
-		}
-	}
-	if c.MayUse(GrantClientCredentials) && c.Public() {
-		add("grant_types: client_credentials needs a client that authenticates (RFC 6749 §4.4)")
-	}
-	for _, rt := range c.ResponseTypes {
-		if !slices.Contains(c.profile.ResponseTypes, rt) {
-			add("response_types %q: profile %s wants one of %q", rt, c.Profile, c.profile.ResponseTypes)
-		}
-	}
-	if len(c.ResponseTypes) > 0 != c.MayUse(GrantAuthorizationCode) {
-		add("response_types and grant_types disagree about the authorization code")
-	}
-	if c.MayUse(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
-		add("redirect_uris must name at least one for the authorization code grant")
-	}
-	for _, scope := range c.scopes {
-		if !validScope(scope) {
-			add("scope %q has characters that RFC 6749 §3.3 does not allow", scope)
-		}
-	}
-	if u, err := url.Parse(c.URI); c.URI != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
-		add("client_uri %q is not a web page", c.URI) // it is linked from the consent page
-	}
-	for _, uri := range c.RedirectURIs {
-		if err := checkRedirectURI(uri, c.profile.HTTPSRedirect); err != nil {
-			add("redirect_uris: %w", err)
-		}
-	}
-	if c.AccessTokenFormat != Opaque && c.AccessTokenFormat != JWT {
-		add("access_token_format %q is neither opaque nor jwt", c.AccessTokenFormat)
-	}
-	for _, id := range append(slices.Clone(c.Resources), c.ResourceIdentifiers...) {
-		if u, err := url.Parse(id); err != nil || !u.IsAbs() || strings.Contains(id, "#") {
-			add("resource %q is not an absolute URI without fragment (RFC 8707 §2)", id)
-		}
-	}
-	return errors.Join(wrong...)
-}
-
-// checkRedirectURI applies RFC 9700 §2.1 and, for FAPI, §5.3.2.2 of the security profile.
-func checkRedirectURI(uri string, https bool) error {
-	u, err := url.Parse(uri)
-	switch {
-	case err != nil || !u.IsAbs():
-		return fmt.Errorf("%q is not an absolute URI", uri)
-	case strings.Contains(uri, "#"):
-		return fmt.Errorf("%q has a fragment (RFC 6749 §3.1.2)", uri)
-	case u.User != nil || strings.ContainsAny(uri, "\\ ") || !isASCII(uri):
-		return fmt.Errorf("%q has a user, a space, a backslash or characters that URIs do not have", uri) // browsers disagree about where those lead
-	case u.Scheme == "https" && u.Host != "":
-		return nil
-	case https:
-		return fmt.Errorf("%q is not https", uri)
-	case u.Scheme == "http" && (u.Hostname() == "127.0.0.1" || u.Hostname() == "::1" || u.Hostname() == "localhost"):
-		return nil // RFC 8252 §7.3
-	case strings.Contains(u.Scheme, "."):
-		return nil // RFC 8252 §7.1: a private scheme in reverse domain notation
-	}
-	return fmt.Errorf("%q is neither https, nor http on the loopback address, nor a private scheme", uri)
 }

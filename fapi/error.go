@@ -3,6 +3,7 @@ package fapi
 import (
 	"errors"
 	"net/http"
+	"strings"
 )
 
 // Code is an error code of the OAuth error registry. It is an error itself, so that errors.Is(err, fapi.InvalidGrant)
@@ -35,8 +36,16 @@ const (
 	ConsentRequired             Code = "consent_required"                  // OpenID Connect Core §3.1.2.6
 	InteractionRequired         Code = "interaction_required"              // OpenID Connect Core §3.1.2.6
 	InvalidAuthorizationDetails Code = "invalid_authorization_details"     // RFC 9396 §5
+	InvalidGrantID              Code = "invalid_grant_id"                  // Grant Management for OAuth 2.0 §5.4
 	InvalidDPoPProof            Code = "invalid_dpop_proof"                // RFC 9449 §5
 	UseDPoPNonce                Code = "use_dpop_nonce"                    // RFC 9449 §8
+	AuthorizationPending        Code = "authorization_pending"             // RFC 8628 §3.5
+	SlowDown                    Code = "slow_down"                         // RFC 8628 §3.5
+	ExpiredToken                Code = "expired_token"                     // RFC 8628 §3.5
+	InvalidRedirectURI          Code = "invalid_redirect_uri"              // RFC 7591 §3.2.2
+	InvalidClientMetadata       Code = "invalid_client_metadata"           // RFC 7591 §3.2.2
+	InvalidSoftwareStatement    Code = "invalid_software_statement"        // RFC 7591 §3.2.2
+	UnapprovedSoftwareStatement Code = "unapproved_software_statement"     // RFC 7591 §3.2.2
 	UnmetAuthentication         Code = "unmet_authentication_requirements" // OpenID Connect Unmet Authentication Requirements
 )
 
@@ -58,6 +67,13 @@ func Refuse(code Code, description string) *Error {
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// Naming says which members of the request it is about: names that the standards have, never what was sent. It returns a copy.
+func (e *Error) Naming(members ...string) *Error {
+	c := *e
+	c.Description = strings.TrimSuffix(e.Description, ".") + ": " + strings.Join(members, ", ") + "."
 	return &c
 }
 

@@ -138,7 +138,7 @@ func FuzzClient(f *testing.F) {
 		if c.JWKS != nil && checkJWKS(c.JWKS) != nil {
 			t.Fatalf("accepted bad keys: %s", metadata)
 		}
-		if c.TokenEndpointAuthMethod == PrivateKeyJWT && len(c.aux.keys) == 0 {
+		if c.TokenEndpointAuthMethod == PrivateKeyJWT && c.JWKSURI == "" && len(c.keys().verify) == 0 {
 			t.Fatal("private_key_jwt without keys")
 		}
 		again, err := ParseClient(must(json.Marshal(c)))

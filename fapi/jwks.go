@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync/atomic"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -25,10 +26,16 @@ const (
 type prepared struct {
 	assertionAlgs     []jose.SignatureAlgorithm // alg values a client assertion may have
 	requestObjectAlgs []jose.SignatureAlgorithm // and a request object
-	keys              map[jose.SignatureAlgorithm][]clientKey
-	subject           distinguishedName // tls_client_auth_subject_dn
+	keys              *atomic.Pointer[keyRing]  // never nil, and it never holds nil
+	subject           distinguishedName         // tls_client_auth_subject_dn
 	sanIP             netip.Addr
 	sanURI            string
+}
+
+// keyRing is a client's public keys, as registered or as last fetched, and sorted by what they verify.
+type keyRing struct {
+	set    jose.JSONWebKeySet
+	verify map[jose.SignatureAlgorithm][]clientKey
 }
 
 // clientKey is a key that may verify one algorithm.
@@ -37,12 +44,17 @@ type clientKey struct {
 	key any // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey
 }
 
+// ErrUnknownKey is in every refusal that another key of the client might have averted: none that is known fits, or the
+// signature names none and is of none. A client that registered a jwks_uri may have a new one there.
+var ErrUnknownKey = errors.New("no known key of the client")
+
 // prepare checks the keys and certificate metadata, and fills c.aux. It returns everything that is wrong.
 func (c *Client) prepare() error {
 	var wrong []error
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 
-	c.aux = prepared{assertionAlgs: c.profile.Algorithms, requestObjectAlgs: c.profile.Algorithms}
+	c.aux = prepared{assertionAlgs: c.profile.Algorithms, requestObjectAlgs: c.profile.Algorithms, keys: &atomic.Pointer[keyRing]{}}
+	c.aux.keys.Store(&keyRing{})
 	if alg := c.TokenEndpointAuthSigningAlg; alg != "" {
 		c.aux.assertionAlgs = []jose.SignatureAlgorithm{alg}
 	}
@@ -53,18 +65,20 @@ func (c *Client) prepare() error {
 		if err := checkJWKS(c.JWKS); err != nil {
 			add("jwks: %w", err)
 		} else {
-			c.aux.keys = keysByAlgorithm(c.JWKS, c.profile.Algorithms)
+			c.setKeys(*c.JWKS)
 		}
 	}
+	known := c.JWKSURI == "" // what is fetched later is not judged now
+	keyless := known && (c.JWKS == nil || len(c.JWKS.Keys) == 0)
 	switch c.TokenEndpointAuthMethod {
 	case PrivateKeyJWT:
-		if c.JWKS == nil || len(c.JWKS.Keys) == 0 {
+		if keyless {
 			add("jwks: private_key_jwt needs the client's public keys (RFC 7523 §2.2)")
-		} else if len(wrong) == 0 && !c.canVerify(c.aux.assertionAlgs) {
+		} else if known && len(wrong) == 0 && !c.canVerify(c.aux.assertionAlgs) {
 			add("jwks: no key can verify %v", c.aux.assertionAlgs)
 		}
 	case SelfSignedTLSClientAuth:
-		if c.JWKS == nil || len(c.JWKS.Keys) == 0 {
+		if keyless {
 			add("jwks: self_signed_tls_client_auth needs the client's certificates or their keys (RFC 8705 §2.2.2)")
 		}
 	case TLSClientAuth:
@@ -72,7 +86,7 @@ func (c *Client) prepare() error {
 			wrong = append(wrong, err)
 		}
 	}
-	if signs := c.RequireSignedRequestObject || c.RequestObjectSigningAlg != ""; signs && len(wrong) == 0 && !c.canVerify(c.aux.requestObjectAlgs) {
+	if signs := c.MustSignRequests() || c.RequestObjectSigningAlg != ""; signs && known && len(wrong) == 0 && !c.canVerify(c.aux.requestObjectAlgs) {
 		add("jwks: no key can verify request objects signed with %v (RFC 9101 §6.2)", c.aux.requestObjectAlgs)
 	}
 	return errors.Join(wrong...)
@@ -80,7 +94,8 @@ func (c *Client) prepare() error {
 
 // canVerify tells whether there is a key for one of the algorithms.
 func (c *Client) canVerify(algs []jose.SignatureAlgorithm) bool {
-	return slices.ContainsFunc(algs, func(alg jose.SignatureAlgorithm) bool { return len(c.aux.keys[alg]) > 0 })
+	verify := c.keys().verify
+	return slices.ContainsFunc(algs, func(alg jose.SignatureAlgorithm) bool { return len(verify[alg]) > 0 })
 }
 
 // prepareSubject reads the one name that the client's certificate must carry (RFC 8705 §2.1.2).
@@ -163,7 +178,7 @@ func checkKey(key any) error {
 }
 
 // keysByAlgorithm sorts the keys by the algorithms that they can verify. A key for two algorithms is there twice.
-func keysByAlgorithm(set *jose.JSONWebKeySet, algs []jose.SignatureAlgorithm) map[jose.SignatureAlgorithm][]clientKey {
+func keysByAlgorithm(set jose.JSONWebKeySet, algs []jose.SignatureAlgorithm) map[jose.SignatureAlgorithm][]clientKey {
 	keys := make(map[jose.SignatureAlgorithm][]clientKey)
 	for i := range set.Keys {
 		k := &set.Keys[i]
@@ -198,10 +213,78 @@ func verifies(k *jose.JSONWebKey, alg jose.SignatureAlgorithm) bool {
 	return false
 }
 
+// keys returns what is known of the client's keys now.
+func (c *Client) keys() *keyRing { return c.aux.keys.Load() }
+
+func (c *Client) setKeys(set jose.JSONWebKeySet) {
+	c.aux.keys.Store(&keyRing{set, keysByAlgorithm(set, c.profile.Algorithms)})
+}
+
+// SetKeys replaces the keys of a client by the JWK Set that its jwks_uri holds now. Those that nothing here is done with
+// are left out (RFC 7517 §5); a set that is wrong as a registered one may not be is refused, and the old keys stay.
+func (c *Client) SetKeys(document []byte) error {
+	set, err := parseJWKS(document)
+	if err == nil {
+		err = checkJWKS(set)
+	}
+	if err != nil {
+		return fmt.Errorf("the keys at the jwks_uri: %w", err)
+	}
+	c.setKeys(*set)
+	return nil
+}
+
+// ForgetKeys empties what SetKeys has set.
+func (c *Client) ForgetKeys() { c.setKeys(jose.JSONWebKeySet{}) }
+
+// ShareKeys makes the client use the keys that were fetched for an earlier version of it, now and when they are fetched
+// anew. It returns false, and does nothing, if the two do not have them from the same place for the same algorithms.
+func (c *Client) ShareKeys(earlier *Client) bool {
+	if c.JWKSURI == "" || c.JWKSURI != earlier.JWKSURI || c.profile != earlier.profile {
+		return false
+	}
+	c.aux.keys = earlier.aux.keys
+	return true
+}
+
+// Encrypts tells whether something is encrypted to the client.
+func (c *Client) Encrypts() bool {
+	return c.IDTokenEncryptedResponseAlg != "" || c.UserInfoEncryptedResponseAlg != "" ||
+		c.AuthorizationEncryptedResponseAlg != "" || c.IntrospectionEncryptedResponseAlg != ""
+}
+
+// encryptionKey returns the key with which something is encrypted to the client (OpenID Connect Core §10.2): one that
+// says that it is for that, else one that does not say what it is for.
+func (c *Client) encryptionKey(alg jose.KeyAlgorithm) (jose.JSONWebKey, bool) {
+	set := c.keys().set
+	for _, use := range []string{"enc", ""} {
+		for i := range set.Keys {
+			if k := &set.Keys[i]; k.Use == use && encrypts(k, alg) {
+				return *k, true
+			}
+		}
+	}
+	return jose.JSONWebKey{}, false
+}
+
+// encrypts tells whether kty, crv and alg of a key agree with the algorithm (RFC 7517 §4).
+func encrypts(k *jose.JSONWebKey, alg jose.KeyAlgorithm) bool {
+	if k.Algorithm != "" && k.Algorithm != string(alg) {
+		return false
+	}
+	switch key := k.Key.(type) {
+	case *rsa.PublicKey:
+		return alg == jose.RSA_OAEP_256
+	case *ecdsa.PublicKey:
+		return alg == jose.ECDH_ES && key.Curve == elliptic.P256()
+	}
+	return false
+}
+
 // keysFor returns the client's keys that may have made a signature: the one with that kid, or all that fit the
 // algorithm when the signature names none. A kid that is not there is never guessed around.
 func (c *Client) keysFor(kid string, alg jose.SignatureAlgorithm) []clientKey {
-	keys := c.aux.keys[alg]
+	keys := c.keys().verify[alg]
 	if kid == "" {
 		return keys
 	}
@@ -216,44 +299,97 @@ func (c *Client) keysFor(kid string, alg jose.SignatureAlgorithm) []clientKey {
 // privateMembers are the JWK members that only a private or symmetric key has (RFC 7518 §6, RFC 9964).
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
+// parseJWKS reads a JWK Set that was fetched. Keys of kinds, curves and sizes that are not known here are left out
+// (RFC 7517 §5).
+func parseJWKS(document []byte) (*jose.JSONWebKeySet, error) {
+	if _, err := checkJSON(document); err != nil {
+		return nil, err
+	}
+	var written struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &written); err != nil || written.Keys == nil {
+		return nil, errors.New("not a JWK Set (RFC 7517 §5)")
+	}
+	if len(written.Keys) > maxKeys {
+		return nil, fmt.Errorf("%d keys are too many: %d at most", len(written.Keys), maxKeys)
+	}
+	set := &jose.JSONWebKeySet{}
+	for _, text := range written.Keys {
+		var one jose.JSONWebKey
+		read := one.UnmarshalJSON(text)
+		if err := readRawKey(text, &one); err != nil {
+			return nil, err
+		}
+		if read == nil && checkKey(one.Key) == nil {
+			set.Keys = append(set.Keys, one)
+		}
+	}
+	return set, nil
+}
+
 // readRawJWKS takes from a key set as it was written what jose.JSONWebKey drops: stray private members are refused, and
 // a key whose key_ops are without verify is kept as one that verifies nothing.
 func readRawJWKS(raw json.RawMessage, set *jose.JSONWebKeySet) error {
 	var written struct {
-		Keys []map[string]json.RawMessage `json:"keys"`
+		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(raw, &written); err != nil || len(written.Keys) != len(set.Keys) {
 		return errors.New("jwks: not a JWK Set (RFC 7517 §5)")
 	}
 	var wrong []error
-	for i, key := range written.Keys {
-		for _, name := range privateMembers {
-			if _, ok := key[name]; ok {
-				wrong = append(wrong, fmt.Errorf("jwks: key %d has the private or symmetric member %q: the server must not know it", i+1, name))
-			}
-		}
-		if text, ok := key["key_ops"]; ok {
-			var ops []string
-			err := json.Unmarshal(text, &ops)
-			switch verify := slices.Contains(ops, "verify"); {
-			case err != nil || set.Keys[i].Use != "" && verify != (set.Keys[i].Use == "sig"):
-				wrong = append(wrong, fmt.Errorf("jwks: key %d: key_ops and use disagree (RFC 7517 §4.3)", i+1))
-			case !verify:
-				set.Keys[i].Use = "enc"
-			}
+	for i, text := range written.Keys {
+		if err := readRawKey(text, &set.Keys[i]); err != nil {
+			wrong = append(wrong, fmt.Errorf("jwks: key %d: %w", i+1, err))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-// verifySignature returns the payload of what the client has signed with one of its registered keys. known tells whether
-// a key fits kid and alg at all.
-func (c *Client) verifySignature(jws *jose.JSONWebSignature, header *jose.Header) (payload []byte, known bool, err error) {
-	keys := c.keysFor(header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
-	for i := range keys {
-		if payload, err = jws.Verify(keys[i].key); err == nil {
-			break
+func readRawKey(text json.RawMessage, key *jose.JSONWebKey) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return errors.New("not a JWK (RFC 7517 §4)")
+	}
+	for _, name := range privateMembers {
+		if _, ok := members[name]; ok {
+			return fmt.Errorf("it has the private or symmetric member %q: the server must not know it", name)
 		}
 	}
-	return payload, len(keys) > 0, err
+	written, ok := members["key_ops"]
+	if !ok {
+		return nil
+	}
+	var ops []string
+	err := json.Unmarshal(written, &ops)
+	switch verify := slices.Contains(ops, "verify"); {
+	case err != nil || key.Use != "" && verify != (key.Use == "sig"):
+		return errors.New("key_ops and use disagree (RFC 7517 §4.3)")
+	case verify:
+		key.Use = "sig"
+	default:
+		key.Use = "enc"
+	}
+	return nil
+}
+
+// verifySignature returns the payload of what the client has signed with one of its keys. An error without ErrUnknownKey
+// is about the signature.
+func (c *Client) verifySignature(jws *jose.JSONWebSignature, header *jose.Header) ([]byte, error) {
+	keys := c.keysFor(header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
+	if len(keys) == 0 {
+		return nil, ErrUnknownKey
+	}
+	var wrong error
+	for i := range keys {
+		payload, err := jws.Verify(keys[i].key)
+		if err == nil {
+			return payload, nil
+		}
+		wrong = err
+	}
+	if header.KeyID == "" {
+		wrong = errors.Join(wrong, ErrUnknownKey)
+	}
+	return nil, wrong
 }

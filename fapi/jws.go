@@ -2,6 +2,7 @@ package fapi
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 
 // parseJWS reads a JWS in compact form. Nothing is verified yet.
 func parseJWS(token string, limit int, algs []jose.SignatureAlgorithm) (*jose.JSONWebSignature, *jose.Header, error) {
-	if err := checkCompact(token, limit); err != nil {
+	if err := checkCompact(token, limit, 3); err != nil {
 		return nil, nil, err
 	}
 	jws, err := jose.ParseSignedCompact(token, algs)
@@ -26,8 +27,26 @@ func parseJWS(token string, limit int, algs []jose.SignatureAlgorithm) (*jose.JS
 	return jws, header, nil
 }
 
-// checkCompact refuses what is no compact JWS before anything is decoded. Go's base64 decoder would skip line breaks.
-func checkCompact(token string, limit int) error {
+// parseJWE reads a JWE in compact form. Nothing is decrypted yet.
+func parseJWE(token string, limit int, algs []jose.KeyAlgorithm, encs []jose.ContentEncryption) (*jose.JSONWebEncryption, error) {
+	if err := checkCompact(token, limit, 5); err != nil {
+		return nil, err
+	}
+	jwe, err := jose.ParseEncryptedCompact(token, algs, encs)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []jose.HeaderKey{"crit", "zip"} { // nothing here may grow while it is read
+		if _, ok := jwe.Header.ExtraHeaders[name]; ok {
+			return nil, fmt.Errorf("%s is not supported", name)
+		}
+	}
+	return jwe, nil
+}
+
+// checkCompact refuses what is no compact JWS (3 parts) or JWE (5) before anything is decoded. Go's base64 decoder would
+// skip line breaks.
+func checkCompact(token string, limit, parts int) error {
 	if token == "" || len(token) > limit {
 		return errors.New("empty or too long")
 	}
@@ -42,8 +61,8 @@ func checkCompact(token string, limit int) error {
 			return errors.New("not in compact form")
 		}
 	}
-	if dots != 2 {
-		return errors.New("not three parts")
+	if dots+1 != parts {
+		return fmt.Errorf("not %d parts", parts)
 	}
 	return nil
 }

@@ -11,17 +11,21 @@ import (
 type ProfileName string
 
 const (
-	OpenID ProfileName = "openid" // OAuth 2.0 and OpenID Connect as RFC 9700 wants them
-	FAPI2  ProfileName = "fapi2"  // FAPI 2.0 Security Profile
+	OpenID              ProfileName = "openid"                // OAuth 2.0 and OpenID Connect as RFC 9700 wants them
+	FAPI1Baseline       ProfileName = "fapi1-baseline"        // FAPI 1.0 Part 1: read-only access
+	FAPI1Advanced       ProfileName = "fapi1-advanced"        // FAPI 1.0 Part 2: read and write
+	FAPI2               ProfileName = "fapi2"                 // FAPI 2.0 Security Profile
+	FAPI2MessageSigning ProfileName = "fapi2-message-signing" // FAPI 2.0 Message Signing
 )
 
 // Requirement says how strict a profile is about one thing.
 type Requirement int
 
 const (
-	Optional  Requirement = iota
-	ForPublic             // required of public clients
-	Required              // required of all
+	Optional   Requirement = iota
+	ForPublic              // required of public clients
+	WhenPushed             // required in pushed requests
+	Required               // required of all
 )
 
 // AudienceRule says which aud a client assertion may carry.
@@ -42,6 +46,14 @@ const (
 	RefreshOffline                    // when offline_access was granted (OpenID Connect Core §11)
 )
 
+// Binding is a way to bind tokens to their client.
+type Binding string
+
+const (
+	ByCertificate Binding = "mtls" // RFC 8705 §3
+	ByDPoP        Binding = "dpop" // RFC 9449
+)
+
 // Profile is what a security profile demands. Nothing else in the server asks which profile a client has: it asks
 // what the client's profile demands.
 type Profile struct {
@@ -53,15 +65,20 @@ type Profile struct {
 	AssertionAudience AudienceRule
 	MaxAssertionLife  time.Duration // exp may be this far ahead at most
 
+	RequestObject Requirement // requests are signed (RFC 9101)
 	// RequestObjectMaxAge: signed requests need iss, aud, nbf and exp; nbf is this long ago, and exp this long after it, at
 	// most. 0: none of the four must be there; those that are must be right.
 	RequestObjectMaxAge time.Duration
+	RequestURI          bool // request objects may be fetched from registered request_uris (OpenID Connect Core §6.2)
 
 	PAR              Requirement // RFC 9126
 	PKCE             Requirement // RFC 7636, S256 only
-	SenderConstraint Requirement // tokens bound by certificate or DPoP
-	ResponseTypes    []string
-	ResponseModes    []string
+	Nonce            Requirement // with the scope openid; state without it. An ID token from the authorization endpoint needs one anyhow
+	SenderConstraint Requirement // tokens are bound
+	Bindings         []Binding   // to what they may be bound
+	ResponseTypes    []string    // the first is the default
+	ResponseModes    []string    // without jwt, which stands for query.jwt or fragment.jwt
+	JARMFor          []string    // response types whose answers must be signed (JARM)
 	HTTPSRedirect    bool        // redirect URIs are https; else loopback http and private schemes too
 	UnknownScope     Requirement // Required: an unknown scope is invalid_scope; Optional: it is left out
 
@@ -72,22 +89,62 @@ type Profile struct {
 	RefreshLifetime     time.Duration
 	Refresh             RefreshRule
 	RememberConsent     bool // what the customer approved once is not asked again
+
+	Device        bool // the device grant may be registered (RFC 8628)
+	TokenExchange bool // by clients that authenticate (RFC 8693, docs/decisions/0006)
 }
 
+// What all profiles may do: sign answers (JARM), and bind tokens either way.
+var (
+	signedModes = []string{"query.jwt", "fragment.jwt", "form_post.jwt"}
+	bothWays    = []Binding{ByCertificate, ByDPoP}
+)
+
 var profiles = map[ProfileName]*Profile{
-	FAPI2: {
-		Name:                FAPI2,
-		Source:              "FAPI 2.0 Security Profile, Final, §5.3.2 and §5.4",
+	FAPI2:               fapi2,
+	FAPI2MessageSigning: messageSigning(),
+	FAPI1Advanced: {
+		Name:                FAPI1Advanced,
+		Source:              "FAPI 1.0 Part 2: Advanced, Final, §5.2.2 and §8.6",
 		ClientAuth:          []AuthMethod{PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth},
-		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA},
-		AssertionAudience:   IssuerOnly,
+		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256},
+		AssertionAudience:   IssuerOrEndpoint,
 		MaxAssertionLife:    time.Hour,
-		RequestObjectMaxAge: time.Hour, // FAPI 2.0 Message Signing, Final, §5.3.1
-		PAR:                 Required,
-		PKCE:                Required,
+		RequestObject:       Required,
+		RequestObjectMaxAge: time.Hour,
+		RequestURI:          true,
+		PAR:                 Optional,
+		PKCE:                WhenPushed,
+		Nonce:               Required,
 		SenderConstraint:    Required,
+		Bindings:            []Binding{ByCertificate},
+		ResponseTypes:       []string{"code id_token", "code"},
+		ResponseModes:       append([]string{"fragment", "form_post"}, signedModes...),
+		JARMFor:             []string{"code"},
+		HTTPSRedirect:       true,
+		UnknownScope:        Required,
+		RequestURILifetime:  time.Minute,
+		CodeLifetime:        time.Minute,
+		AccessTokenLifetime: 5 * time.Minute,
+		IDTokenLifetime:     5 * time.Minute,
+		RefreshLifetime:     90 * 24 * time.Hour,
+		Refresh:             RefreshAlways,
+	},
+	FAPI1Baseline: {
+		Name:                FAPI1Baseline,
+		Source:              "FAPI 1.0 Part 1: Baseline, Final, §5.2.2",
+		ClientAuth:          []AuthMethod{PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth, NoAuth},
+		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.RS256},
+		AssertionAudience:   IssuerOrEndpoint,
+		MaxAssertionLife:    time.Hour,
+		RequestURI:          true,
+		PAR:                 Optional,
+		PKCE:                Required,
+		Nonce:               Required,
+		SenderConstraint:    Optional,
+		Bindings:            bothWays,
 		ResponseTypes:       []string{"code"},
-		ResponseModes:       []string{"query", "form_post"},
+		ResponseModes:       append([]string{"query", "form_post"}, signedModes...),
 		HTTPSRedirect:       true,
 		UnknownScope:        Required,
 		RequestURILifetime:  time.Minute,
@@ -104,11 +161,13 @@ var profiles = map[ProfileName]*Profile{
 		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.RS256},
 		AssertionAudience:   IssuerOrEndpoint,
 		MaxAssertionLife:    time.Hour,
+		RequestURI:          true,
 		PAR:                 Optional,
 		PKCE:                ForPublic,
 		SenderConstraint:    Optional,
-		ResponseTypes:       []string{"code"},
-		ResponseModes:       []string{"query", "form_post"},
+		Bindings:            bothWays,
+		ResponseTypes:       []string{"code", "code id_token", "code token", "code id_token token"},
+		ResponseModes:       append([]string{"query", "fragment", "form_post"}, signedModes...),
 		UnknownScope:        Optional,
 		RequestURILifetime:  time.Minute,
 		CodeLifetime:        time.Minute,
@@ -117,7 +176,42 @@ var profiles = map[ProfileName]*Profile{
 		RefreshLifetime:     30 * 24 * time.Hour,
 		Refresh:             RefreshOffline,
 		RememberConsent:     true,
+		Device:              true,
+		TokenExchange:       true,
 	},
+}
+
+var fapi2 = &Profile{
+	Name:                FAPI2,
+	Source:              "FAPI 2.0 Security Profile, Final, §5.3.2 and §5.4",
+	ClientAuth:          []AuthMethod{PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth},
+	Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA},
+	AssertionAudience:   IssuerOnly,
+	MaxAssertionLife:    time.Hour,
+	RequestObjectMaxAge: time.Hour, // FAPI 2.0 Message Signing, Final, §5.3.1
+	PAR:                 Required,
+	PKCE:                Required,
+	SenderConstraint:    Required,
+	Bindings:            bothWays,
+	ResponseTypes:       []string{"code"},
+	ResponseModes:       append([]string{"query", "form_post"}, signedModes...),
+	HTTPSRedirect:       true,
+	UnknownScope:        Required,
+	RequestURILifetime:  time.Minute,
+	CodeLifetime:        time.Minute,
+	AccessTokenLifetime: 5 * time.Minute,
+	IDTokenLifetime:     5 * time.Minute,
+	RefreshLifetime:     90 * 24 * time.Hour,
+	Refresh:             RefreshAlways,
+	TokenExchange:       true,
+}
+
+// messageSigning is the FAPI 2.0 Security Profile with signed requests. Signed answers are for the clients that register
+// them as response_modes (§5.3.3), signed introspection for the resource servers that ask for it (§5.5).
+func messageSigning() *Profile {
+	p := *fapi2
+	p.Name, p.Source, p.RequestObject = FAPI2MessageSigning, "FAPI 2.0 Message Signing, Final, §5.3 to §5.5", Required
+	return &p
 }
 
 // FindProfile returns the profile of that name, or nil.

@@ -3,7 +3,6 @@ package fapi
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 )
@@ -54,32 +53,47 @@ func stringField(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-// DetailType says what the objects of one type may hold (RFC 9396 §2, §10).
-type DetailType struct {
-	Fields   []string // members that it may have besides type, locations, actions, datatypes, identifier and privileges
-	Required []string
-	Consent  string // the member that carries a consent id, or ""
+// stringsField reads a JSON array of strings, null being none.
+func stringsField(raw json.RawMessage) ([]string, bool) {
+	var list []*string
+	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil || slices.Contains(list, nil) {
+		return nil, false
+	}
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = *s
+	}
+	return out, true
 }
 
-// DefaultDetailTypes returns the types of the examples in RFC 9396: account information, payments, customer data.
-func DefaultDetailTypes() map[string]DetailType {
-	return map[string]DetailType{
-		"account_information": {Fields: []string{"consent_id"}, Consent: "consent_id"},
-		"payment_initiation": {
-			Fields: []string{
-				"consent_id", "instructedAmount", "creditorName", "creditorAccount", "creditorAgent", "debtorAccount",
-				"endToEndIdentification", "remittanceInformationUnstructured", "requestedExecutionDate",
-			},
-			Required: []string{"instructedAmount", "creditorAccount"},
-			Consent:  "consent_id",
-		},
-		"customer_information": {},
-	}
+// isStrings tells whether value is an array of strings, null being none.
+func isStrings(value json.RawMessage) bool {
+	_, ok := stringsField(value)
+	return ok
 }
 
 // ParseAuthorizationDetails reads the parameter authorization_details. types are those that the server knows, allowed
-// those that the client registered (RFC 9396 §10): others are refused.
+// those that the client registered (RFC 9396 §10): others are refused. Size, depth and number are bounded before a schema
+// sees anything.
 func ParseAuthorizationDetails(raw string, types map[string]DetailType, allowed []string) ([]AuthorizationDetail, error) {
+	details, err := readDetails(raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range details {
+		kind, known := types[d.Type]
+		if !known || !slices.Contains(allowed, d.Type) {
+			return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details have a type that is not known or not allowed to this client.")
+		}
+		if err := kind.check(d); err != nil {
+			return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details have a member that their type does not have, lack one, or hold one of the wrong kind.").Because(err)
+		}
+	}
+	return details, nil
+}
+
+// readDetails reads a JSON array of 1 to 20 objects with types.
+func readDetails(raw string) ([]AuthorizationDetail, error) {
 	if len(raw) > maxDetailsSize {
 		return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details are too long.")
 	}
@@ -94,50 +108,5 @@ func ParseAuthorizationDetails(raw string, types map[string]DetailType, allowed 
 	if len(details) == 0 || len(details) > maxDetails {
 		return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details must hold 1 to 20 objects.")
 	}
-	for i := range details {
-		d := &details[i]
-		kind, known := types[d.Type]
-		if !known || !slices.Contains(allowed, d.Type) {
-			return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details have a type that is not known or not allowed to this client.")
-		}
-		if err := d.check(kind); err != nil {
-			return nil, Refuse(InvalidAuthorizationDetails, "The authorization_details have a member that their type does not have, lack one, or hold one of the wrong kind.").Because(err)
-		}
-	}
 	return details, nil
-}
-
-// check applies RFC 9396 §5: unknown, missing and ill-formed members are refused.
-func (d *AuthorizationDetail) check(kind DetailType) error {
-	for name, value := range d.Fields {
-		ok := true
-		switch name {
-		case "type":
-		case "locations", "actions", "datatypes", "privileges": // RFC 9396 §2.2
-			ok = isStrings(value)
-		case "identifier":
-			_, ok = stringField(value)
-		case kind.Consent:
-			var id string
-			id, ok = stringField(value)
-			ok = ok && id != ""
-		default:
-			ok = slices.Contains(kind.Fields, name)
-		}
-		if !ok {
-			return fmt.Errorf("%s: member %q", d.Type, name)
-		}
-	}
-	for _, name := range kind.Required {
-		if value, ok := d.Fields[name]; !ok || string(value) == "null" {
-			return fmt.Errorf("%s: %q is missing", d.Type, name)
-		}
-	}
-	return nil
-}
-
-// isStrings tells whether value is an array of strings, null being none.
-func isStrings(value json.RawMessage) bool {
-	var list []*string
-	return len(value) > 0 && value[0] == '[' && json.Unmarshal(value, &list) == nil && !slices.Contains(list, nil)
 }

@@ -20,14 +20,14 @@ const (
 )
 
 // CheckParameters refuses what no endpoint should have to think about: parameters that are there twice (RFC 6749 §3.1,
-// but resource may be: RFC 8707 §2), too many or too long ones, and what is no text.
+// but resource and audience may be: RFC 8707 §2, RFC 8693 §2.1), too many or too long ones, and what is no text.
 func CheckParameters(params url.Values) error {
 	if len(params) > maxParameters {
 		return Refuse(InvalidRequest, "The request has too many parameters.")
 	}
 	size := 0
 	for name, values := range params {
-		if len(values) > 1 && name != "resource" {
+		if len(values) > 1 && name != "resource" && name != "audience" {
 			return Refuse(InvalidRequest, "A parameter is there more than once.").Because(fmt.Errorf("parameter %q", name))
 		}
 		size += len(name)
@@ -61,8 +61,8 @@ func hasControls(s string) bool { return strings.ContainsFunc(s, unicode.IsContr
 // its URI: a refusal without Redirect is shown to the browser and goes nowhere.
 type Redirect struct {
 	URI          string
-	ResponseType string // as asked for; it may yet be refused
-	ResponseMode string // as asked for if the profile has it, else query, the default for code
+	ResponseType string // as asked for, in the usual order; it may yet be refused
+	ResponseMode string // as asked for if the client may, else the default; jwt is resolved
 	State        string // "" when absent, or not fit to be sent back
 }
 
@@ -78,9 +78,10 @@ func (c *Client) CheckRedirect(params url.Values) (*Redirect, error) {
 	if len(uri) > maxRedirectURI || !c.HasRedirectURI(uri) {
 		return nil, Refuse(InvalidRequest, "The redirect_uri is not one that the client registered.")
 	}
-	r := &Redirect{URI: uri, ResponseType: params.Get("response_type"), ResponseMode: "query", State: params.Get("state")}
-	if mode := params.Get("response_mode"); slices.Contains(c.profile.ResponseModes, mode) {
-		r.ResponseMode = mode
+	r := &Redirect{URI: uri, ResponseType: responseType(params.Get("response_type")), State: params.Get("state")}
+	r.ResponseMode = c.responseMode(r.ResponseType, params.Get("response_mode"))
+	if r.ResponseMode == "" {
+		r.ResponseMode = c.fallbackMode(r.ResponseType)
 	}
 	if checkState(r.State) != nil {
 		r.State = ""
@@ -121,6 +122,9 @@ type AuthorizationRequest struct {
 	Resources            []string              `json:"resource,omitempty"`
 	DPoPJKT              string                `json:"dpop_jkt,omitempty"`
 	IntentID             string                `json:"openbanking_intent_id,omitempty"` // from claims
+	UserCode             string                `json:"user_code,omitempty"`             // on the screen of the device that asks (RFC 8628 §3.2)
+	GrantAction          string                `json:"grant_management_action,omitempty"`
+	GrantID              string                `json:"grant_id,omitempty"` // with merge and replace
 }
 
 // CheckPushedRequest checks the parameters of a pushed request (RFC 9126 §2.1), without those that authenticate.
@@ -128,7 +132,11 @@ func (c *Client) CheckPushedRequest(params url.Values, types map[string]DetailTy
 	if params.Has("request_uri") {
 		return nil, Refuse(InvalidRequest, "A pushed request must not have a request_uri.")
 	}
-	return c.CheckAuthorizationRequest(params, types)
+	q, err := c.CheckAuthorizationRequest(params, types)
+	if err == nil && c.profile.PKCE == WhenPushed && q.CodeChallenge == "" {
+		return nil, errNoChallenge
+	}
+	return q, err
 }
 
 // CheckAuthorizationRequest checks the parameters of an authorization request. Whether its refusal may be redirected
@@ -153,10 +161,12 @@ func (c *Client) CheckAuthorizationRequest(params url.Values, types map[string]D
 		c.checkResponse,
 		func(params url.Values) error { return q.readPKCE(params, c) },
 		func(params url.Values) error { return q.readScope(params, c) },
-		q.readAuthentication,
+		func(params url.Values) error { return q.readNonce(params, c) },
+		func(params url.Values) error { return q.readAuthentication(params, c) },
 		q.readClaims,
 		func(params url.Values) error { return q.readTargets(params, c) },
 		func(params url.Values) error { return q.readDetails(params, c, types) },
+		func(params url.Values) error { return q.readGrant(params, c) },
 	} {
 		if err := check(params); err != nil {
 			return nil, err
@@ -191,20 +201,7 @@ func (c *Client) checkShape(params url.Values) error {
 	return nil
 }
 
-func (c *Client) checkResponse(params url.Values) error {
-	rt, mode := params.Get("response_type"), params.Get("response_mode")
-	switch {
-	case rt == "":
-		return Refuse(InvalidRequest, "The response_type is missing.")
-	case !slices.Contains(c.profile.ResponseTypes, rt):
-		return Refuse(UnsupportedResponseType, "The response_type is not supported for this client.")
-	case !slices.Contains(c.ResponseTypes, rt):
-		return Refuse(UnauthorizedClient, "The client did not register this response_type.")
-	case mode != "" && !slices.Contains(c.profile.ResponseModes, mode):
-		return Refuse(InvalidRequest, "The response_mode is not supported for this client.")
-	}
-	return nil
-}
+var errNoChallenge = Refuse(InvalidRequest, "The code_challenge is missing.")
 
 func (q *AuthorizationRequest) readPKCE(params url.Values, c *Client) error {
 	q.CodeChallenge = params.Get("code_challenge")
@@ -213,7 +210,7 @@ func (q *AuthorizationRequest) readPKCE(params url.Values, c *Client) error {
 		return CheckCodeChallenge(q.CodeChallenge, method)
 	}
 	if c.MustPKCE() {
-		return Refuse(InvalidRequest, "The code_challenge is missing.")
+		return errNoChallenge
 	}
 	if method != "" {
 		return Refuse(InvalidRequest, "There is a code_challenge_method without a code_challenge.")
@@ -250,12 +247,26 @@ func validScope(name string) bool {
 	return name != ""
 }
 
-// readAuthentication reads how the customer is to be authenticated (OpenID Connect Core §3.1.2.1).
-func (q *AuthorizationRequest) readAuthentication(params url.Values) error {
+// readNonce demands a nonce where a profile or an ID token from the authorization endpoint wants one (OpenID Connect Core
+// §3.3.2.11); in the place of nonce, plain OAuth requests have state (FAPI 1.0 Part 1 §5.2.2.2, §5.2.2.3).
+func (q *AuthorizationRequest) readNonce(params url.Values, c *Client) error {
 	q.Nonce = params.Get("nonce")
-	if len(q.Nonce) > maxNonce {
+	openID := slices.Contains(q.Scopes, "openid")
+	switch {
+	case len(q.Nonce) > maxNonce:
 		return Refuse(InvalidRequest, "The nonce is too long.")
+	case hasToken(q.ResponseType, "id_token") && !openID:
+		return Refuse(InvalidScope, "The response_type asks for an ID token, the scope lacks openid.")
+	case q.Nonce == "" && (hasToken(q.ResponseType, "id_token") || c.profile.Nonce == Required && openID):
+		return Refuse(InvalidRequest, "The nonce is missing.")
+	case q.State == "" && c.profile.Nonce == Required && !openID:
+		return Refuse(InvalidRequest, "The state is missing.")
 	}
+	return nil
+}
+
+// readAuthentication reads how the customer is to be authenticated (OpenID Connect Core §3.1.2.1).
+func (q *AuthorizationRequest) readAuthentication(params url.Values, c *Client) error {
 	prompts := strings.Fields(params.Get("prompt"))
 	if slices.Contains(prompts, "none") && len(prompts) > 1 {
 		return Refuse(InvalidRequest, "The prompt none cannot be combined with others.")
@@ -272,11 +283,16 @@ func (q *AuthorizationRequest) readAuthentication(params url.Values) error {
 		}
 		seconds := int64(age)
 		q.MaxAge = &seconds
+	} else {
+		q.MaxAge = c.DefaultMaxAge
 	}
 	for _, acr := range strings.Fields(params.Get("acr_values")) {
 		if !slices.Contains(q.ACRValues, acr) {
 			q.ACRValues = append(q.ACRValues, acr)
 		}
+	}
+	if q.ACRValues == nil {
+		q.ACRValues = c.DefaultACRValues
 	}
 	q.LoginHint = params.Get("login_hint")
 	q.IDTokenHint = params.Get("id_token_hint")

@@ -5,18 +5,28 @@ import (
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	strict "github.com/go-jose/go-jose/v4/json"
 )
 
-const maxRequestObject = 32 << 10
+const (
+	maxRequestObject          = 32 << 10
+	maxEncryptedRequestObject = 48 << 10 // base64 of one that is signed, and what is around it
+	maxRequestURI             = 512      // RFC 9101 §5.2
+)
+
+// MaxRequestObject is how many bytes a request object has at most, signed and encrypted.
+const MaxRequestObject = maxEncryptedRequestObject
 
 // RequestObjectContext is what a request object is checked against.
 type RequestObjectContext struct {
 	Issuer                  string
 	Now                     time.Time
-	AtAuthorizationEndpoint bool // else the request was pushed, and the client has authenticated
+	AtAuthorizationEndpoint bool                                          // else the request was pushed, and the client has authenticated
+	Decrypt                 func(*jose.JSONWebEncryption) ([]byte, error) // with a key of this server; nil: none is encrypted
 }
 
 // requestObjectClaims are what a request object says about itself, and whose request it is.
@@ -36,12 +46,16 @@ type requestObjectClaims struct {
 func (c *Client) ResolveRequest(params url.Values, in RequestObjectContext) (url.Values, error) {
 	object := params.Get("request")
 	if object == "" {
-		if c.RequireSignedRequestObject {
+		if c.MustSignRequests() {
 			return params, Refuse(InvalidRequest, "The client must send its authorization requests as signed request objects.")
 		}
 		return params, nil
 	}
 	if err := c.checkBesideObject(params, in); err != nil {
+		return params, err
+	}
+	object, err := c.decryptRequestObject(object, in.Decrypt)
+	if err != nil {
 		return params, err
 	}
 	payload, err := c.verifyRequestObject(object)
@@ -82,6 +96,49 @@ func (c *Client) checkBesideObject(params url.Values, in RequestObjectContext) e
 	return nil
 }
 
+// CheckRequestURI tells whether a request object may be fetched from an address that the client sent (RFC 9101 §5.2,
+// OpenID Connect Core §6.2): one that it registered. What is fetched counts as if the client had sent it by value.
+//
+// A fragment is no part of the comparison, and not sent. It says only that what somebody may have kept is no longer the
+// same; here nothing is kept, and what is fetched is signed.
+func (c *Client) CheckRequestURI(uri string) error {
+	if !c.profile.RequestURI || len(c.RequestURIs) == 0 {
+		return Refuse(RequestURINotSupported, "The client has not registered request_uris, or its profile does not allow them.")
+	}
+	without := func(uri string) string { uri, _, _ = strings.Cut(uri, "#"); return uri }
+	if len(uri) > maxRequestURI || !slices.ContainsFunc(c.RequestURIs, func(registered string) bool { return without(registered) == without(uri) }) {
+		return Refuse(InvalidRequestURI, "The request_uri is not one that the client registered, or is too long.")
+	}
+	return nil
+}
+
+// decryptRequestObject returns the signed object within an encrypted one (RFC 9101 §6.1), or the object itself. A client
+// that registered how it encrypts must encrypt so.
+func (c *Client) decryptRequestObject(object string, decrypt func(*jose.JSONWebEncryption) ([]byte, error)) (string, error) {
+	if strings.Count(object, ".") != 4 {
+		if c.RequestObjectEncryptionAlg != "" {
+			return "", Refuse(InvalidRequestObject, "The client must encrypt its request objects.")
+		}
+		return object, nil
+	}
+	algs, encs := KeyAlgorithms, ContentEncryptions
+	if c.RequestObjectEncryptionAlg != "" {
+		algs, encs = []jose.KeyAlgorithm{c.RequestObjectEncryptionAlg}, []jose.ContentEncryption{c.RequestObjectEncryptionEnc}
+	}
+	if decrypt == nil {
+		return "", Refuse(InvalidRequestObject, "Encrypted request objects are not supported here.")
+	}
+	jwe, err := parseJWE(object, maxEncryptedRequestObject, algs, encs)
+	if err != nil {
+		return "", Refuse(InvalidRequestObject, "The request object is not a JWE with an alg and enc that are allowed to this client.").Because(err)
+	}
+	signed, err := decrypt(jwe)
+	if err != nil {
+		return "", Refuse(InvalidRequestObject, "The request object cannot be decrypted with a key of this server.").Because(err)
+	}
+	return string(signed), nil
+}
+
 // verifyRequestObject returns the claims of a request object that the client has signed (RFC 9101 §6.2).
 func (c *Client) verifyRequestObject(object string) ([]byte, error) {
 	jws, header, err := parseJWS(object, maxRequestObject, c.aux.requestObjectAlgs)
@@ -92,12 +149,9 @@ func (c *Client) verifyRequestObject(object string) ([]byte, error) {
 	if !slices.Contains([]string{"", "jwt", "oauth-authz-req+jwt"}, jwtType(header)) {
 		return nil, Refuse(InvalidRequestObject, "The typ of the request object is that of another kind of JWT.")
 	}
-	payload, known, err := c.verifySignature(jws, header)
-	if !known {
-		return nil, Refuse(InvalidRequestObject, "No registered key of the client fits kid and alg of the request object.")
-	}
+	payload, err := c.verifySignature(jws, header)
 	if err != nil {
-		return nil, Refuse(InvalidRequestObject, "The signature of the request object is not valid.").Because(err)
+		return nil, Refuse(InvalidRequestObject, "The request object has no valid signature by a key of the client that fits its kid and alg.").Because(err)
 	}
 	return payload, nil
 }

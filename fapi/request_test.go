@@ -53,12 +53,13 @@ func TestCheckAuthorizationRequest(t *testing.T) {
 		{"RFC 6749 §3.1: refuses state twice", []string{"+state=s"}, InvalidRequest, other},
 
 		{"RFC 6749 §4.1.2.1: refuses a missing response_type", []string{"response_type"}, InvalidRequest, other},
-		{"FAPI2 §5.3.2.2: refuses code id_token", []string{"response_type=code id_token"}, UnsupportedResponseType, other},
+		{"FAPI2 §5.3.2.2: refuses code id_token", []string{"response_type=code id_token"}, UnsupportedResponseType, UnauthorizedClient},
 		{"FAPI2 §5.3.2.2: refuses token", []string{"response_type=token"}, UnsupportedResponseType, other},
 		{"OAuth Multiple Response Types §2: accepts form_post", []string{"response_mode=form_post"}, "", other},
 		{"OAuth Multiple Response Types §2: accepts query", []string{"response_mode=query"}, "", other},
-		{"F2-09: refuses fragment", []string{"response_mode=fragment"}, InvalidRequest, other},
-		{"JARM §2.3: refuses jwt", []string{"response_mode=jwt"}, InvalidRequest, other},
+		{"F2-09: refuses fragment", []string{"response_mode=fragment"}, InvalidRequest, ""},
+		{"JARM §2.3: accepts jwt", []string{"response_mode=jwt"}, "", other},
+		{"JARM §2.3: refuses an unknown one", []string{"response_mode=web_message.jwt"}, InvalidRequest, other},
 
 		{"RFC 9700 §2.1: refuses a missing redirect_uri", []string{"redirect_uri"}, InvalidRequest, other},
 		{"RFC 9700 §2.1: refuses another redirect_uri", []string{"redirect_uri=https://tpp.example/other"}, InvalidRequest, other},
@@ -309,8 +310,9 @@ func TestCheckRedirect(t *testing.T) {
 		want    *Redirect
 	}{
 		{"form_post", []string{"response_mode=form_post"}, &Redirect{uris[0], "code", "form_post", "s"}},
-		{"an unsupported response_mode is answered by query", []string{"response_mode=jwt"}, &Redirect{uris[0], "code", "query", "s"}},
-		{"an unsupported response_type changes nothing", []string{"response_type=token"}, &Redirect{uris[0], "token", "query", "s"}},
+		{"jwt is resolved", []string{"response_mode=jwt"}, &Redirect{uris[0], "code", "query.jwt", "s"}},
+		{"an unsupported response_mode is answered by the default", []string{"response_mode=fragment"}, &Redirect{uris[0], "code", "query", "s"}},
+		{"an unsupported response_type is answered where it would be", []string{"response_type=token"}, &Redirect{uris[0], "token", "fragment", "s"}},
 		{"a bad state is not sent back", []string{"state=a\r\nb"}, &Redirect{uris[0], "code", "query", ""}},
 		{"a long state is not sent back", []string{"state=" + strings.Repeat("x", 4097)}, &Redirect{uris[0], "code", "query", ""}},
 		{"redirect_uri twice", []string{"+redirect_uri=https://tpp.example/callback"}, nil},

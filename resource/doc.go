@@ -3,6 +3,7 @@
 //
 //	request ── is the channel open? ── interaction id ── Authorization header     require.go, header.go
 //	        ── DPoP proof ── whose token is it? ── bound to this caller?           proof.go, token.go
+//	        ── signed by the client?                                               signature.go
 //	        ── may it do this: scope, consent, account, owner, how it logged in?   need.go
 //	        ── handler, which finds a [Principal] in the request's context
 //
@@ -12,6 +13,7 @@
 //	jwt.go, jwks.go    JWT access tokens (RFC 9068): checked here with the authorization server's keys
 //	claims.go          what must be said of a token, either way, and the principal made of it
 //	challenge.go       what a refused caller is told (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3)
+//	signature.go       signed requests and responses (RFC 9421)
 //	replay.go          proofs that were used before
 //
 // Whatever cannot be checked is refused: an authorization server that does not answer means 503, never a guess. A token

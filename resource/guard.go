@@ -38,10 +38,20 @@ type Config struct {
 	CacheSize        int           // tokens that are remembered; 0: 10,000
 	AlwaysIntrospect bool          // ask about JWTs too, so that a revocation shows at once
 
+	// Ask for answers that the authorization server signs (RFC 9701, FAPI 2.0 Message Signing §5.5), and take no others. They
+	// must be signed with one of Algorithms, and must not be encrypted.
+	SignedIntrospection bool
+
 	AllowBearer  bool                      // accept tokens that are bound to nothing; FAPI 2.0 §5.3.4 wants none
 	Algorithms   []jose.SignatureAlgorithm // of JWT access tokens; nil: ES256, PS256 and EdDSA (FAPI 2.0 §5.4.1)
 	DPoPNonceKey []byte                    // 32 bytes or more, the same in all replicas: proofs must carry a nonce (RFC 9449 §9); nil: they need not
 	Replays      Replays                   // nil: the memory of this process
+
+	// Message signatures (FAPI 2.0 HTTP Signatures). Without ClientKeys those of requests are not looked at.
+	RequestSignatures fapi.Requirement     // Optional: verified where there is one; Required: 401 without
+	ClientKeys        ClientKeys           // where the public keys of clients are found
+	ResponseKey       *fapi.HTTPSigningKey // signs every response, refusals too; nil: none is signed
+	MaxSigned         int64                // bytes that the content of a signed message may have; 0: 1 MiB
 
 	Open func() bool  // tells whether the channel is open; nil: until Close
 	Log  *slog.Logger // refusals and faults, never a token; nil: slog.Default()
@@ -119,6 +129,9 @@ func (c *Config) fillIn(now func() time.Time) {
 	if c.Algorithms == nil {
 		c.Algorithms = strongAlgorithms
 	}
+	if c.MaxSigned == 0 {
+		c.MaxSigned = defaultMaxSigned
+	}
 	if c.Replays == nil {
 		c.Replays = newMemory(maxReplays, now)
 	}
@@ -144,8 +157,8 @@ func (c *Config) check() error {
 	if (c.ClientID == "") != c.Authentication.none() {
 		add("ClientID and Authentication: one needs the other")
 	}
-	if c.AlwaysIntrospect && c.Authentication.none() {
-		add("AlwaysIntrospect: needs ClientID and Authentication")
+	if (c.AlwaysIntrospect || c.SignedIntrospection) && c.Authentication.none() {
+		add("AlwaysIntrospect and SignedIntrospection: need ClientID and Authentication")
 	}
 	if c.Authentication.err != nil {
 		add("Authentication: %w", c.Authentication.err)
@@ -161,6 +174,7 @@ func (c *Config) check() error {
 	if c.DPoPNonceKey != nil && len(c.DPoPNonceKey) < minNonceKey {
 		add("DPoPNonceKey: needs %d bytes or more", minNonceKey)
 	}
+	c.checkSignatures(add)
 	return errors.Join(wrong...)
 }
 

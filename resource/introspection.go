@@ -32,13 +32,20 @@ func (g *Guard) ask(ctx context.Context, token string) (*claims, error) {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Accept", "application/json")
+	mediaType := "application/json"
+	if g.config.SignedIntrospection {
+		mediaType = introspectionMedia
+	}
+	request.Header.Set("Accept", mediaType)
 	response, err := g.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := readJSON(response, maxAnswer, "application/json")
+	body, err := readJSON(response, maxAnswer, mediaType)
+	if err == nil && g.config.SignedIntrospection {
+		body, err = g.openAnswer(ctx, string(body))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("introspection: %w", err)
 	}

@@ -12,6 +12,23 @@ import (
 // verify checks a JWT access token (RFC 9068 §4) up to its claims, which claims.check judges. Any error but errBadToken
 // means that the keys could not be had.
 func (g *Guard) verify(ctx context.Context, token string) (*claims, error) {
+	payload, err := g.verifyJWT(ctx, token, "at+jwt")
+	if err != nil {
+		return nil, err
+	}
+	c, err := parseClaims(payload)
+	if err != nil {
+		return nil, errBadToken.Because(fmt.Errorf("the claims cannot be read: %w", err))
+	}
+	if c.IssuedAt == 0 || c.TokenID == "" { // RFC 9068 §2.2; claims.check asks for the others
+		return nil, errBadToken.Because(errors.New("iat or jti is missing"))
+	}
+	return c, nil
+}
+
+// verifyJWT returns the claims of a JWT of that type, if the authorization server has signed it. Any error but errBadToken
+// means that the keys could not be had.
+func (g *Guard) verifyJWT(ctx context.Context, token, want string) ([]byte, error) {
 	bad := func(format string, args ...any) error { return errBadToken.Because(fmt.Errorf(format, args...)) }
 	jws, err := jose.ParseSignedCompact(token, g.config.Algorithms)
 	if err != nil {
@@ -21,9 +38,9 @@ func (g *Guard) verify(ctx context.Context, token string) (*claims, error) {
 	if _, ok := header.ExtraHeaders["crit"]; ok { // RFC 7515 §4.1.11; go-jose knows b64 (RFC 7797), which no JWT may have
 		return nil, bad("crit is not supported")
 	}
-	// An ID token or a request object is no access token (RFC 9068 §4, RFC 8725 §3.11).
+	// An ID token, a request object or an introspection answer is no access token (RFC 9068 §4, RFC 8725 §3.11).
 	typ, _ := header.ExtraHeaders[jose.HeaderType].(string)
-	if strings.TrimPrefix(strings.ToLower(typ), "application/") != "at+jwt" { // RFC 7515 §4.1.9
+	if strings.TrimPrefix(strings.ToLower(typ), "application/") != want { // RFC 7515 §4.1.9
 		return nil, bad("typ is %q", typ)
 	}
 	if header.KeyID == "" {
@@ -42,12 +59,5 @@ func (g *Guard) verify(ctx context.Context, token string) (*claims, error) {
 	if err != nil {
 		return nil, bad("the signature is not valid: %w", err)
 	}
-	c, err := parseClaims(payload)
-	if err != nil {
-		return nil, bad("the claims cannot be read: %w", err)
-	}
-	if c.IssuedAt == 0 || c.TokenID == "" { // RFC 9068 §2.2; claims.check asks for the others
-		return nil, bad("iat or jti is missing")
-	}
-	return c, nil
+	return payload, nil
 }

@@ -59,8 +59,8 @@ func (m *metadata) check(c *Config) error {
 		return fmt.Errorf("it names another issuer: %q", m.Issuer)
 	case m.JWKSURI != "" && !isEndpoint(m.JWKSURI):
 		return fmt.Errorf("jwks_uri %q: must be an https URL", m.JWKSURI)
-	case m.JWKSURI == "" && c.Authentication.none():
-		return errors.New("jwks_uri is missing: no JWT access token could be checked")
+	case m.JWKSURI == "" && (c.Authentication.none() || c.SignedIntrospection):
+		return errors.New("jwks_uri is missing: no JWT could be checked")
 	case !c.Authentication.none() && !isEndpoint(m.IntrospectionEndpoint):
 		return fmt.Errorf("introspection_endpoint %q: must be an https URL", m.IntrospectionEndpoint)
 	}

@@ -88,11 +88,16 @@ func (n Need) checker() *checker {
 	if len(n.Scopes) > 0 {
 		c.scope = &challenged{errScope, fmt.Sprintf(`scope="%s"`, strings.Join(n.Scopes, " "))} // RFC 6750 §3
 	}
+	var logIn []string // RFC 9470 §3: all that is needed, so that the customer is asked once
 	if len(n.ACR) > 0 {
-		c.acr = &challenged{errLogInBetter, fmt.Sprintf(`acr_values="%s"`, strings.Join(n.ACR, " "))}
+		logIn = append(logIn, fmt.Sprintf(`acr_values="%s"`, strings.Join(n.ACR, " ")))
 	}
 	if n.MaxAge > 0 {
-		c.age = &challenged{errLogInAgain, fmt.Sprintf(`max_age="%d"`, int64(n.MaxAge.Seconds()))}
+		logIn = append(logIn, fmt.Sprintf(`max_age="%d"`, int64(n.MaxAge.Seconds())))
+	}
+	if len(logIn) > 0 {
+		params := strings.Join(logIn, ", ")
+		c.acr, c.age = &challenged{errLogInBetter, params}, &challenged{errLogInAgain, params}
 	}
 	return c
 }

@@ -57,6 +57,8 @@ func TestNeed(t *testing.T) {
 		{"RFC 9470 §3: accepts a login that is young", alice, Need{MaxAge: 5 * time.Minute}, "", ""},
 		{"RFC 9470 §3: refuses one that is old", alice, Need{MaxAge: 4 * time.Minute}, loggedInBadly, `max_age="240"`},
 		{"RFC 9470 §3: refuses a missing auth_time", client, Need{MaxAge: time.Hour}, loggedInBadly, `max_age="3600"`},
+		{"RFC 9470 §3: says all that is needed: a better login", alice, Need{ACR: []string{"gold"}, MaxAge: time.Hour}, loggedInBadly, `acr_values="gold", max_age="3600"`},
+		{"RFC 9470 §3: says all that is needed: a newer login", alice, Need{ACR: []string{"sca"}, MaxAge: time.Minute}, loggedInBadly, `acr_values="sca", max_age="60"`},
 		{"RFC 9470 §3: comes before the scope", alice, Need{ACR: []string{"gold"}, Scopes: []string{"x"}}, loggedInBadly, `acr_values="gold"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -23,17 +24,36 @@ var (
 func (g *Guard) Require(need Need, next http.Handler) http.Handler {
 	c := need.checker()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := g.admit(w, r, c)
-		if err != nil {
-			g.refuse(w, r, p, err)
+		var x *exchange
+		if g.signs() {
+			x = &exchange{request: &fapi.HTTPMessage{Method: r.Method, TargetURI: g.targetsOf(r)[0], Header: r.Header.Clone()}}
+		}
+		if g.config.ResponseKey == nil {
+			g.serve(w, r, c, x, next)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), p)))
+		s := &signedResponse{to: w, limit: g.config.MaxSigned}
+		g.serve(s, r, c, x, next)
+		g.sendSigned(s, r, x)
 	})
 }
 
-// admit is every check, in order. It returns the principal also with an error, once it is known, for the log.
-func (g *Guard) admit(w http.ResponseWriter, r *http.Request, c *checker) (*Principal, error) {
+func (g *Guard) serve(w http.ResponseWriter, r *http.Request, c *checker, x *exchange, next http.Handler) {
+	p, err := g.admit(w, r, c, x)
+	if err != nil {
+		g.refuse(w, r, p, err)
+		return
+	}
+	ctx := WithPrincipal(r.Context(), p)
+	if x != nil && x.signature != nil {
+		ctx = context.WithValue(ctx, signatureKey{}, x.signature)
+	}
+	next.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// admit is every check, in order. It returns the principal also with an error, once it is known, for the log. x is nil
+// where nothing is signed.
+func (g *Guard) admit(w http.ResponseWriter, r *http.Request, c *checker, x *exchange) (*Principal, error) {
 	interaction := playBackInteraction(w, r)
 	if !g.open() {
 		return nil, errClosed
@@ -61,6 +81,11 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request, c *checker) (*Prin
 	}
 	if err := g.checkBinding(p.Confirmation, s, proved); err != nil {
 		return p, err
+	}
+	if x != nil {
+		if err := g.checkSignature(w, r, p, x); err != nil {
+			return p, err
+		}
 	}
 	if s == dpop {
 		if err := g.useUp(r.Context(), use); err != nil {

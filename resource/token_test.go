@@ -234,7 +234,7 @@ func TestIntrospection_answers(t *testing.T) {
 		{"an empty body is no answer", answer(200, plain, ""), 503},
 		{"null is not active", answer(200, plain, "null"), 401},
 		{"another media type is no answer", answer(200, "text/html", good), 503},
-		{"RFC 9701 is not supported yet", answer(200, "application/token-introspection+jwt", "a.b.c"), 503},
+		{"RFC 9701 §4: a signed answer that nobody asked for is none", answer(200, "application/token-introspection+jwt", "a.b.c"), 503},
 		{"more than 64 KiB are no answer", answer(200, plain, good+strings.Repeat(" ", maxAnswer)), 503},
 		{"RFC 7662 §2.3: 401 is no answer about the token", answer(401, plain, `{"error":"invalid_client"}`), 503},
 		{"500 is no answer", answer(500, plain, good), 503},

@@ -22,14 +22,38 @@ type Customer struct {
 	keys          *Keyring
 }
 
-// Profile is what a customer told us of themselves.
+// Profile is what a customer told us of themselves, under the names of OpenID Connect Core §5.1. Absent ones are empty.
 type Profile struct {
 	Username    string `json:"username"`
 	Name        string `json:"name,omitempty"`
 	GivenName   string `json:"given_name,omitempty"`
 	FamilyName  string `json:"family_name,omitempty"`
-	Email       string `json:"email,omitempty"`
-	PhoneNumber string `json:"phone_number,omitempty"`
+	MiddleName  string `json:"middle_name,omitempty"`
+	Nickname    string `json:"nickname,omitempty"`
+	ProfilePage string `json:"profile,omitempty"` // a URL, as are the next two
+	Picture     string `json:"picture,omitempty"`
+	Website     string `json:"website,omitempty"`
+	Gender      string `json:"gender,omitempty"`
+	Birthdate   string `json:"birthdate,omitempty"`  // YYYY-MM-DD, 0000-MM-DD or YYYY
+	ZoneInfo    string `json:"zoneinfo,omitempty"`   // Europe/London
+	Locale      string `json:"locale,omitempty"`     // en-GB (BCP 47)
+	UpdatedAt   int64  `json:"updated_at,omitempty"` // seconds since 1970; 0: not known
+
+	Email               string  `json:"email,omitempty"`
+	EmailVerified       bool    `json:"email_verified,omitempty"`
+	PhoneNumber         string  `json:"phone_number,omitempty"` // E.164
+	PhoneNumberVerified bool    `json:"phone_number_verified,omitempty"`
+	Address             Address `json:"address,omitzero"`
+}
+
+// Address is where a customer lives (OpenID Connect Core §5.1.1).
+type Address struct {
+	Formatted     string `json:"formatted,omitempty"`
+	StreetAddress string `json:"street_address,omitempty"`
+	Locality      string `json:"locality,omitempty"`
+	Region        string `json:"region,omitempty"`
+	PostalCode    string `json:"postal_code,omitempty"`
+	Country       string `json:"country,omitempty"`
 }
 
 const (
@@ -270,7 +294,7 @@ func (db *DB) UnlockCustomer(ctx context.Context, id uuid.UUID) error {
 
 // DisableCustomer ends what a customer may do, and all logins and tokens, at once. It returns ErrNotFound for an unknown one.
 func (db *DB) DisableCustomer(ctx context.Context, id uuid.UUID) error {
-	return db.changeCustomer(ctx, id, disableCustomerSQL, endLoginsSQL)
+	return db.changeCustomer(ctx, id, disableCustomerSQL, lockLoginsSQL, endLoginsSQL)
 }
 
 // EnableCustomer undoes DisableCustomer, but for the logins. It returns ErrNotFound for an unknown customer.

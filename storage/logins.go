@@ -30,8 +30,10 @@ WITH customer AS (
     WHERE id = $2 AND disabled_at IS NULL AND (locked_until IS NULL OR locked_until <= now())
     RETURNING id
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at)
-SELECT $1, id, now(), nullif($3, ''), $4, now() + $5 FROM customer
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id)
+SELECT $1, c.id, now(), nullif($3, ''), $4, now() + $5,
+    coalesce((SELECT o.session_id FROM logins o WHERE o.hash = $8 AND o.customer_id = c.id), gen_random_uuid())
+FROM customer c
 RETURNING auth_time, expires_at`
 
 	findLoginSQL = `
@@ -49,36 +51,32 @@ FROM second_factors f JOIN logins l ON l.customer_id = f.customer_id WHERE l.has
     UPDATE customers c SET failed_attempts = 0, locked_until = NULL
     FROM factor
     WHERE c.id = factor.customer_id AND c.disabled_at IS NULL AND (c.locked_until IS NULL OR c.locked_until <= now())
-    RETURNING c.id, factor.auth_time
+    RETURNING c.id, factor.auth_time, factor.session_id
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at)
-SELECT $2, id, auth_time, $5, $6, now() + $7 FROM customer
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id)
+SELECT $2, id, auth_time, $5, $6, now() + $7, session_id FROM customer
 RETURNING customer_id, auth_time, expires_at`
 
 	advanceFactorSQL = `
 WITH login AS (
-    SELECT customer_id, auth_time FROM logins WHERE hash = $1 AND expires_at > now()
+    SELECT customer_id, auth_time, session_id FROM logins WHERE hash = $1 AND expires_at > now()
 ), factor AS (
     UPDATE second_factors f SET last_step = $4
     FROM login
     WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NOT NULL AND f.last_step < $4
-    RETURNING f.customer_id, login.auth_time
+    RETURNING f.customer_id, login.auth_time, login.session_id
 )`
 
 	// A factor that was begun anew has another id, so it is the secret whose code was checked.
 	confirmFactorSQL = `
 WITH login AS (
-    SELECT customer_id, auth_time FROM logins WHERE hash = $1 AND expires_at > now()
+    SELECT customer_id, auth_time, session_id FROM logins WHERE hash = $1 AND expires_at > now()
 ), factor AS (
     UPDATE second_factors f SET confirmed_at = now(), last_step = $4, secret = $8
     FROM login
     WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL
-    RETURNING f.customer_id, login.auth_time
+    RETURNING f.customer_id, login.auth_time, login.session_id
 )`
-
-	endLoginSQL     = `DELETE FROM logins WHERE hash = $1`
-	replaceLoginSQL = `DELETE FROM logins WHERE hash = $1 AND EXISTS (SELECT 1 FROM logins n WHERE n.hash = $2)`
-	endLoginsSQL    = `DELETE FROM logins WHERE customer_id = $1`
 )
 
 // NewLogin is what a step of authentication leads to. Every step makes a new login, with a new cookie: one that somebody
@@ -102,7 +100,7 @@ func (db *DB) BeginLogin(ctx context.Context, customer uuid.UUID, n NewLogin, up
 	}
 	l := &Login{CustomerID: customer, ACR: n.ACR, AMR: n.AMR}
 	batch := &pgx.Batch{}
-	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New)
+	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New, n.Replaces)
 	return l, db.replaceLogin(ctx, batch, n, &l.AuthTime, &l.ExpiresAt)
 }
 
@@ -185,10 +183,4 @@ func (db *DB) FindLogin(ctx context.Context, hash []byte) (*Visitor, error) {
 	}
 	v.Factors, err = db.openFactors(factors, hash)
 	return v, err
-}
-
-// EndLogin signs out. A login that is unknown is none to end.
-func (db *DB) EndLogin(ctx context.Context, hash []byte) error {
-	_, err := db.pool.Exec(ctx, endLoginSQL, hash)
-	return err
 }

@@ -11,9 +11,14 @@ const purgeBatch = 5000
 var purgeSQL = []string{
 	`DELETE FROM used_jtis WHERE hash IN (SELECT hash FROM used_jtis WHERE expires_at < now() LIMIT $1)`,
 	`DELETE FROM revoked_tokens WHERE jti IN (SELECT jti FROM revoked_tokens WHERE expires_at < now() LIMIT $1)`,
-	`DELETE FROM logins WHERE hash IN (SELECT hash FROM logins WHERE expires_at < now() LIMIT $1)`,
-	`DELETE FROM authorizations WHERE id IN (SELECT id FROM authorizations WHERE expires_at < now() - interval '1 hour' LIMIT $1)`,
-	`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE published_until < now() LIMIT $1)`,
+	// The browser still has the cookie of a login that has expired. While its row is there, what was done in its session can
+	// be signed out of.
+	`DELETE FROM logins WHERE hash IN (SELECT hash FROM logins WHERE expires_at < now() - interval '24 hours' LIMIT $1)`,
+	`DELETE FROM authorizations WHERE id IN (SELECT a.id FROM authorizations a WHERE a.expires_at < now() - interval '1 hour'
+        AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.session_id = a.session_id) LIMIT $1)`,
+	`DELETE FROM user_code_failures WHERE source IN (SELECT source FROM user_code_failures WHERE source <> '' AND since < now() - interval '1 day' LIMIT $1)`,
+	`DELETE FROM registration_tokens WHERE hash IN (SELECT hash FROM registration_tokens WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE published_until < now() - ` + hintsVerifiable + ` LIMIT $1)`,
 }
 
 // Purge removes what has expired, in batches, and returns how many rows went. Several replicas may run it at once.

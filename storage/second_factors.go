@@ -76,5 +76,5 @@ func (db *DB) BeginFactor(ctx context.Context, customer uuid.UUID, loginHash []b
 // RemoveFactors forgets a customer's second factors, of a lost telephone say, and ends all logins. It returns ErrNotFound
 // when there is none.
 func (db *DB) RemoveFactors(ctx context.Context, customer uuid.UUID) error {
-	return db.changeCustomer(ctx, customer, removeFactorsSQL, endLoginsSQL)
+	return db.changeCustomer(ctx, customer, removeFactorsSQL, lockLoginsSQL, endLoginsSQL)
 }

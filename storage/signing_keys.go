@@ -14,10 +14,10 @@ const (
 	KeyRetired = "retired" // published while what it signed may be valid
 )
 
-// SigningKey is a key that signs for the server.
+// SigningKey is a key that signs for the server, or by which others encrypt to it.
 type SigningKey struct {
 	KID            string
-	Alg            string // JWS algorithm (RFC 7518 §3.1)
+	Alg            string // of JWS or JWE (RFC 7518 §3.1, §4.1), which tells the two apart
 	State          string
 	PKCS8          []byte // the private key
 	CreatedAt      time.Time
@@ -27,10 +27,14 @@ type SigningKey struct {
 
 const signingKeyPurpose = "signing_keys.private_key"
 
+// hintsVerifiable is how long a key is kept after it was published last, to verify ID tokens that come back as hints
+// (OpenID Connect RP-Initiated Logout §4): apps sign out with the ID token of the day on which they signed in.
+const hintsVerifiable = `interval '180 days'`
+
 const (
 	listSigningKeysSQL = `
 SELECT kid, alg, state, private_key, created_at, activated_at, published_until FROM signing_keys
-WHERE published_until IS NULL OR published_until > now() ORDER BY alg, created_at`
+WHERE published_until IS NULL OR published_until > now() - ` + hintsVerifiable + ` ORDER BY alg, created_at`
 
 	addSigningKeySQL = `
 INSERT INTO signing_keys (kid, alg, state, private_key, activated_at)
@@ -42,7 +46,7 @@ ON CONFLICT DO NOTHING`
 	announceKeySQL = `INSERT INTO signing_keys (kid, alg, state, private_key) VALUES ($1, $2, 'next', $3)`
 )
 
-// ListSigningKeys returns the keys that are published.
+// ListSigningKeys returns the keys that are published, and those that were until not long ago.
 func (db *DB) ListSigningKeys(ctx context.Context) ([]SigningKey, error) {
 	rows, err := db.pool.Query(ctx, listSigningKeysSQL)
 	if err != nil {

@@ -14,16 +14,17 @@ type Live struct {
 	Customer          Customer
 	Consent           *Consent
 	RefreshGeneration int
+	Terms             Terms // what the grant holds, when its client manages it; else nil, and the request says what was granted
 }
 
 const (
 	liveColumns = `a.id, a.client_id, a.request, a.scopes, coalesce(a.consent_id, ''), a.created_at, a.grant_id, a.account_ids,
-    a.auth_time, a.acr, a.amr, a.refresh_generation,
+    a.auth_time, a.acr, a.amr, coalesce(a.session_id, '00000000-0000-0000-0000-000000000000'), a.refresh_generation,
     c.id, c.tenant, c.fineract_client_id, c.roles, c.profile,
-    k.type, k.status, k.permissions, k.expires_at, k.transactions_from, k.transactions_to`
+    k.type, k.status, k.permissions, k.expires_at, k.transactions_from, k.transactions_to, CASE WHEN g.managed THEN g.terms END`
 
-	// Tokens die with their authorization, their grant, their consent and their customer.
-	aliveSQL = `(a.revoked_at IS NULL AND g.revoked_at IS NULL AND c.disabled_at IS NULL
+	// Tokens die with their authorization, their grant (or its generation), their consent and their customer.
+	aliveSQL = `(a.revoked_at IS NULL AND g.revoked_at IS NULL AND g.generation = a.grant_generation AND c.disabled_at IS NULL
     AND (k.id IS NULL OR k.status = 'Authorised' AND (k.expires_at IS NULL OR k.expires_at > now())))`
 
 	liveTables = `grants g JOIN customers c ON c.id = g.customer_id LEFT JOIN consents k ON k.id = g.consent_id`
@@ -35,14 +36,15 @@ UPDATE authorizations a SET redemptions = a.redemptions + 1, redeemed_at = coale
     revoked_at = CASE WHEN a.redeemed_at < now() - interval '500 milliseconds' THEN coalesce(a.revoked_at, now()) ELSE a.revoked_at END,
     expires_at = greatest(a.expires_at, now() + $3)
 FROM ` + liveTables + `
-WHERE a.code_hash = $1 AND a.client_id = $2 AND g.id = a.grant_id
+WHERE a.code_hash = $1 AND a.client_id = $2 AND a.poll_interval IS NULL AND g.id = a.grant_id
 RETURNING a.redemptions = 1 AND a.code_expires_at > now() AND ` + aliveSQL + `, ` + liveColumns
 
+	// The code may not be redeemed yet: there are tokens from the authorization endpoint (OpenID Connect Core §3.3).
 	loadLiveSQL = `
 SELECT true, ` + liveColumns + `
 FROM authorizations a JOIN ` + liveTables + ` ON g.id = a.grant_id
-WHERE a.id = $1 AND a.client_id = $2 AND a.redeemed_at IS NOT NULL AND ` + aliveSQL + `
-  AND ($3 = '' OR NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = $3))`
+WHERE a.id = $1 AND a.client_id = $2 AND a.status = 'approved' AND ` + aliveSQL + `
+  AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = ANY($3::text[]))`
 
 	// A token that was rotated away is in the wrong hands, or its successor is: all end (RFC 9700 §4.14.2).
 	rotateSQL = `
@@ -72,9 +74,9 @@ func (db *DB) Redeem(ctx context.Context, uses []Use, codeHash []byte, clientID 
 }
 
 // LoadLive returns an authorization whose tokens are good. It returns ErrNotFound when they are not: it is unknown,
-// another client's, or it, its grant, its consent or its customer has ended, or the token jti was revoked by itself.
-func (db *DB) LoadLive(ctx context.Context, uses []Use, id uuid.UUID, clientID, jti string) (*Live, error) {
-	return db.live(ctx, uses, loadLiveSQL, [16]byte(id), clientID, jti)
+// another client's, or it, its grant, its consent or its customer has ended, or one of the tokens jtis was revoked by itself.
+func (db *DB) LoadLive(ctx context.Context, uses []Use, id uuid.UUID, clientID string, jtis ...string) (*Live, error) {
+	return db.live(ctx, uses, loadLiveSQL, [16]byte(id), clientID, jtis)
 }
 
 // Rotate replaces the refresh token of that generation by the next one, which Live.RefreshGeneration names. An older one
@@ -84,28 +86,48 @@ func (db *DB) Rotate(ctx context.Context, uses []Use, id uuid.UUID, clientID str
 }
 
 func (db *DB) live(ctx context.Context, uses []Use, sql string, args ...any) (*Live, error) {
-	l := &Live{Customer: Customer{keys: db.Keys()}}
 	var good bool
-	var kind, status *string
-	var k Consent
-	scan := func(row pgx.Row) error {
-		return row.Scan(&good, (*[16]byte)(&l.ID), &l.ClientID, &l.Request, &l.Scopes, &l.ConsentID, &l.CreatedAt, (*[16]byte)(&l.GrantID), &l.AccountIDs,
-			&l.AuthTime, &l.ACR, &l.AMR, &l.RefreshGeneration,
-			(*[16]byte)(&l.Customer.ID), &l.Customer.Tenant, &l.Customer.FineractClientID, &l.Customer.Roles, &l.Customer.sealedProfile,
-			&kind, &status, &k.Permissions, &k.ExpiresAt, &k.TransactionsFrom, &k.TransactionsTo)
-	}
+	r := newLiveRow(db)
+	scan := func(row pgx.Row) error { return row.Scan(append([]any{&good}, r.columns()...)...) }
 	if err := db.once(ctx, uses, scan, sql, args...); err != nil {
 		return nil, err
 	}
 	if !good {
 		return nil, ErrNotFound
 	}
+	return r.opened(db)
+}
+
+// liveRow is what liveColumns are read into.
+type liveRow struct {
+	Live
+	consent      Consent
+	kind, status *string // the consent's; nil without one
+}
+
+func newLiveRow(db *DB) *liveRow { return &liveRow{Live: Live{Customer: Customer{keys: db.Keys()}}} }
+
+func (r *liveRow) columns() []any {
+	l := &r.Live
+	return []any{
+		(*[16]byte)(&l.ID), &l.ClientID, &l.Request, &l.Scopes, &l.ConsentID, &l.CreatedAt, (*[16]byte)(&l.GrantID), &l.AccountIDs,
+		&l.AuthTime, &l.ACR, &l.AMR, (*[16]byte)(&l.SessionID), &l.RefreshGeneration,
+		(*[16]byte)(&l.Customer.ID), &l.Customer.Tenant, &l.Customer.FineractClientID, &l.Customer.Roles, &l.Customer.sealedProfile,
+		&r.kind, &r.status, &r.consent.Permissions, &r.consent.ExpiresAt, &r.consent.TransactionsFrom, &r.consent.TransactionsTo, &l.Terms,
+	}
+}
+
+func (r *liveRow) opened(db *DB) (*Live, error) {
+	l := &r.Live
 	l.CustomerID = l.Customer.ID
-	if kind != nil {
-		k.ID, k.ClientID, k.Type, k.Status = l.ConsentID, l.ClientID, *kind, *status
-		l.Consent = &k
+	if r.kind != nil {
+		r.consent.ID, r.consent.ClientID, r.consent.Type, r.consent.Status = l.ConsentID, l.ClientID, *r.kind, *r.status
+		l.Consent = &r.consent
 	}
 	var err error
+	if err = l.Terms.open(db.Keys()); err != nil {
+		return nil, err
+	}
 	l.Request, err = db.Keys().Open(requestPurpose, l.ID[:], l.Request)
 	return l, err
 }

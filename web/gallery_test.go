@@ -18,6 +18,8 @@ var (
 		Name:        "Acorn Budget",
 		URL:         "https://acorn-budget.example/about",
 		RedirectURI: "https://app.acorn-budget.example/callback",
+		PolicyURL:   "https://www.acorn-budget.example/privacy",
+		TermsURL:    "https://www.acorn-budget.example/terms",
 	}
 	hidden = []Field{{"client_id", "acorn"}, {"request_uri", "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c"}}
 )
@@ -61,7 +63,8 @@ func gallery() []shot {
 		}
 	}
 	endless := granted("c2", "Ledgerly", "Active", true)
-	endless.Until = nil
+	endless.Details = []Detail{{"Amount", "123.50 EUR"}, {"To", "Merchant A"}, {"Payee's account", "DE02100100109307118603"}}
+	endless.Until, endless.OpenURL = nil, "/consents/open?client_id=ledgerly"
 
 	return []shot{
 		{"login", "login_page", func(p *Pages, w http.ResponseWriter) error { return p.Login(w, 200, login) }},
@@ -104,6 +107,16 @@ func gallery() []shot {
 			v.Once, v.OneAccount, v.History, v.BindingMessage = true, true, "", "W4SCT"
 			return p.Consent(w, 200, v)
 		}},
+		{"consent-replace", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.Earlier = "You gave Acorn Budget permission before, on 3 March 2026. What is asked now takes its place: nothing of the earlier permission remains."
+			v.Items = []Item{{"Make a payment from your account", "Check the amount and the payee below."}, {"See information about your accounts", ""}}
+			v.Details = []Detail{{"Request 1 of 2", "Make a payment from your account"}, {"Amount", "123.50 EUR"}, {"To", "Merchant A"},
+				{"Payee's account", "DE02100100109307118603"}, {"Message to the payee", "Ref Number Merchant 2026/11/000123, thank you for your order"},
+				{"Where", "https://api.bank.example/payments/v1/a-rather-long-address-without-any-place-to-break-it"},
+				{"Request 2 of 2", "See information about your accounts"}, {"It may", "list_accounts, read_balances"}}
+			return p.Consent(w, 200, v)
+		}},
 		{"consent-long", "consent_page", func(p *Pages, w http.ResponseWriter) error {
 			v := consent
 			v.Client.Name = "Internationale Vermögensverwaltungsgesellschaft für Haushaltsbuchführung " + strings.Repeat("W", 60)
@@ -113,6 +126,30 @@ func gallery() []shot {
 			v.Items = []Item{{strings.Repeat("Everything", 12), strings.Repeat("and more", 40)}}
 			v.History = strings.Repeat("x", 90)
 			return p.Consent(w, 200, v)
+		}},
+		{"device", "device_page", func(p *Pages, w http.ResponseWriter) error { return p.Device(w, 200, Device{Action: "/device"}) }},
+		{"device-confirm", "device_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Device(w, 200, Device{Action: "/device", UserCode: "WDJB-MJHT", Confirm: true})
+		}},
+		{"device-problem", "device_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Device(w, 422, Device{Action: "/device", UserCode: "WDJB", Problem: p.Text("problem.user_code")})
+		}},
+		{"consent-device", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.UserCode, v.Client.RedirectURI = "WDJB-MJHT", ""
+			return p.Consent(w, 200, v)
+		}},
+		{"sign-out", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Hidden: hidden[:1], Client: &tpp, Customer: "Alice Example"})
+		}},
+		{"sign-out-plain", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Customer: strings.Repeat("Alice", 20)})
+		}},
+		{"signed-out", "done_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Done(w, 200, Done{
+				Title: p.Text("signed_out.title"), Text: p.Text("signed_out.text"),
+				LinkText: p.Text("signed_out.back", "client", tpp.Name), LinkURL: tpp.URL,
+			})
 		}},
 		{"consents", "consents_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.Consents(w, 200, Consents{

@@ -7,12 +7,13 @@ import (
 
 // Element ids that others rely on:
 //
-//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page,
-//	               consent_page, consents_page, done_page, error_page, form_post_page
-//	inputs         username, password, code, name, email, account_<n> (from 1)
+//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page, device_page,
+//	               consent_page, consents_page, sign_out_page, done_page, error_page, form_post_page
+//	inputs         user_code, username, password, code, name, email, account_<n> (from 1)
 //	buttons        submit_button, resend_button, approve_button, deny_button,
-//	               withdraw_<n> (from 1), sign_out_button, continue_button
-//	texts          problem (what went wrong with the form), notice,
+//	               withdraw_<n> (from 1), sign_out_button, stay_button, continue_button
+//	links          open_<n> (from 1), continue_link
+//	texts          problem (what went wrong with the form), notice, earlier,
 //	               error_code, error_reference
 
 // Field is a hidden input: what carries a journey from page to page.
@@ -26,6 +27,9 @@ type Client struct {
 	// RedirectURI is where the journey ends. Its host is shown on the consent
 	// page, and CSP form-action lets a native app's URI through (security.go).
 	RedirectURI string
+	// PolicyURL and TermsURL are policy_uri and tos_uri: links on the login and
+	// consent pages, if they are https, with the host that they lead to.
+	PolicyURL, TermsURL string
 }
 
 // Login asks for user name and password. Inputs: username, password.
@@ -129,6 +133,13 @@ type Consent struct {
 	Details   []Detail
 	// BindingMessage is CIBA's binding_message, to compare with the other device.
 	BindingMessage string
+	// UserCode is what the device shows that asks (RFC 8628 §5.4), "" for none:
+	// with it the page warns of requests that somebody else began.
+	UserCode string
+
+	// Earlier says, in words, what becomes of a permission that was given before,
+	// "" when there is none that changes.
+	Earlier string
 
 	// Until is when the permission ends, in the customer's time zone; nil means
 	// that it lasts until it is withdrawn. Once says that it is used up by this
@@ -154,11 +165,13 @@ type Granted struct {
 	ID           string
 	Client       Client
 	Items        []Item
+	Details      []Detail
 	Accounts     []Account
 	Since        time.Time
 	Until        *time.Time // nil: until withdrawn; for ended ones, when it ended
 	Status       string     // in words, "" for none
 	Withdrawable bool
+	OpenURL      string // where the customer opens the client, "" for no link
 }
 
 // Consents is the customer's list of what was granted. Each withdrawable row
@@ -175,6 +188,20 @@ type Consents struct {
 // Consents shows the page.
 func (p *Pages) Consents(w http.ResponseWriter, status int, v Consents) error {
 	return p.render(w, status, "consents", csp(nil), "", v)
+}
+
+// SignOut asks whether the customer wants to sign out. Input: decision, which is
+// "sign_out" or "stay".
+type SignOut struct {
+	Action   string
+	Hidden   []Field
+	Client   *Client // that sent the customer here; nil when nobody knows
+	Customer string  // who is signed in
+}
+
+// SignOut shows the page.
+func (p *Pages) SignOut(w http.ResponseWriter, status int, v SignOut) error {
+	return p.render(w, status, "sign_out", csp(v.Client), "", v)
 }
 
 // Done says that something is finished.

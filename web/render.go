@@ -27,7 +27,7 @@ var (
 )
 
 var pageNames = []string{
-	"login", "second_factor", "enrol", "sign_up", "consent", "consents", "done", "error", "form_post",
+	"login", "second_factor", "enrol", "sign_up", "consent", "consents", "sign_out", "done", "error", "form_post", "device",
 }
 
 // Pages renders every page in the name of one brand. Safe for concurrent use.

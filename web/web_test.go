@@ -84,6 +84,7 @@ func TestPages_EscapeWhatOthersWrote(t *testing.T) {
 				return p.Consents(w, 200, v)
 			})
 		},
+		"device":    func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Device)) },
 		"done":      func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Done)) },
 		"error":     func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Error)) },
 		"form_post": func() (*httptest.ResponseRecorder, error) { return attacked(formPost) },
@@ -490,7 +491,8 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 		}
 	}
 	for key := range english {
-		forCallers := strings.HasPrefix(key, "problem.") || strings.HasPrefix(key, "error.cross_origin.") || strings.HasPrefix(key, "month.")
+		forCallers := strings.HasPrefix(key, "problem.") || strings.HasPrefix(key, "error.cross_origin.") || strings.HasPrefix(key, "month.") ||
+			strings.HasPrefix(key, "open_app.") || strings.HasPrefix(key, "signed_out.") || strings.HasPrefix(key, "device.done.") || strings.HasPrefix(key, "device.denied.")
 		if !used[key] && !forCallers {
 			t.Errorf("text %s is used nowhere", key)
 		}

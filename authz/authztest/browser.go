@@ -171,8 +171,9 @@ func (s *Server) Approve(t testing.TB, c *Client, requestURI string) string {
 	t.Helper()
 	b := s.Browser(t)
 	page := b.Decide(t, b.Login(t, b.Authorize(t, c.ID, requestURI)), "approve", "12")
-	if page.Left == nil || page.Left.Query().Get("code") == "" {
+	code := s.Response(t, page).Get("code")
+	if code == "" {
 		t.Fatalf("no code: page %q, left for %v", page.ID(), page.Left)
 	}
-	return page.Left.Query().Get("code")
+	return code
 }

@@ -30,7 +30,11 @@ type Client struct {
 	Certificate *tls.Certificate  // nil: none is offered
 	Scope       string
 	Verifier    string // PKCE
-	server      *Server
+
+	ResponseType, ResponseMode string // what it asks for; "" is code, and none
+	Signs                      bool   // its requests are signed
+
+	server *Server
 }
 
 // Clients of every server:
@@ -42,6 +46,9 @@ type Client struct {
 //	tpp-self    fapi2, self_signed_tls_client_auth
 //	web         openid, client_secret_basic
 //	spa         openid, public
+//	hybrid      openid, client_secret_basic, all response types
+//	fapi1       fapi1-advanced, private_key_jwt, tokens bound to its certificate, code id_token
+//	ms          fapi2-message-signing, private_key_jwt, tokens bound to its certificate, JARM
 //	bank-api    the bank's resource server, tls_client_auth
 //	other-api   another resource server, private_key_jwt
 func (s *Server) registerClients(t testing.TB) {
@@ -62,6 +69,17 @@ func (s *Server) registerClients(t testing.TB) {
 	add("tpp-self", fapi.FAPI2, fapi.SelfSignedTLSClientAuth, bound)
 	add("web", fapi.OpenID, fapi.ClientSecretBasic, nil)
 	add("spa", fapi.OpenID, fapi.NoAuth, map[string]any{"grant_types": []string{"authorization_code", "refresh_token"}})
+	add("hybrid", fapi.OpenID, fapi.ClientSecretBasic, map[string]any{"response_types": fapi.FindProfile(fapi.OpenID).ResponseTypes})
+	signs := func(c *Client, typ, mode string) {
+		cert := issue(t, s.ca, c.ID, x509.ExtKeyUsageClientAuth)
+		c.Certificate, c.Signs, c.ResponseType, c.ResponseMode = &cert, true, typ, mode
+	}
+	signs(add("fapi1", fapi.FAPI1Advanced, fapi.PrivateKeyJWT, map[string]any{
+		"tls_client_certificate_bound_access_tokens": true, "response_types": fapi.FindProfile(fapi.FAPI1Advanced).ResponseTypes,
+	}), "code id_token", "")
+	signs(add("ms", fapi.FAPI2MessageSigning, fapi.PrivateKeyJWT, map[string]any{
+		"tls_client_certificate_bound_access_tokens": true, "response_modes": []string{"jwt"},
+	}), "code", "jwt")
 	service := func(id string) map[string]any {
 		return map[string]any{"resource_identifiers": []string{id}, "grant_types": []string{"client_credentials"}, "scope": ""}
 	}
@@ -294,6 +312,12 @@ func (c *Client) Params(changes map[string]string) url.Values {
 		"client_id": {c.ID}, "response_type": {"code"}, "redirect_uri": {RedirectURI}, "scope": {c.Scope}, "state": {"state-1"}, "nonce": {"nonce-1"},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 	}
+	if c.ResponseType != "" {
+		params.Set("response_type", c.ResponseType)
+	}
+	if c.ResponseMode != "" {
+		params.Set("response_mode", c.ResponseMode)
+	}
 	for name, value := range changes {
 		if value == "" {
 			params.Del(name)
@@ -307,7 +331,7 @@ func (c *Client) Params(changes map[string]string) url.Values {
 // Push pushes an authorization request and returns its request_uri.
 func (c *Client) Push(t testing.TB, changes map[string]string) string {
 	t.Helper()
-	answer := c.Post(t, "/par", c.Params(changes))
+	answer := c.Post(t, "/par", c.Request(t, changes))
 	uri, _ := answer.JSON["request_uri"].(string)
 	if answer.Status != http.StatusCreated || uri == "" {
 		t.Fatalf("par answered %d %s", answer.Status, answer.Body)

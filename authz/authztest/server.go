@@ -50,7 +50,10 @@ type Options struct {
 	MTLSBase   string
 	DPoPNonces bool
 	RequireSCA bool
+	PublicOnly bool    // call what clients name only at public addresses; else on this machine too
 	Like       *Server // share its authority and clients
+
+	Registration authz.Registration // by default open, with all profiles, openid first
 }
 
 // Start runs a server until the test ends.
@@ -82,10 +85,14 @@ func Start(t testing.TB, options ...Options) *Server {
 		Scopes: []string{"openid", "profile", "email", "accounts"}, DetailTypes: fapi.DefaultDetailTypes(), RequireSCA: o.RequireSCA,
 		Authn: authn.Config{Tenant: "default", SignUp: true, Argon2: authn.Argon2{Memory: 64, Time: 1, Threads: 1}},
 	}
+	if config.Registration = o.Registration; config.Registration.Mode == "" {
+		config.Registration.Mode = authz.RegistrationOpen
+		config.Registration.Profiles = append([]fapi.ProfileName{fapi.OpenID}, fapi.ProfileNames()...)
+	}
 	if o.Issuer != "" {
 		config.Issuer, config.MTLSBase = o.Issuer, o.MTLSBase
 	}
-	keySet, err := keys.Open(ctx, s.DB, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
+	keySet, err := keys.Open(ctx, s.DB, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA}, jose.ECDH_ES)
 	check(t, err)
 	if o.Like == nil {
 		s.registerClients(t)
@@ -97,7 +104,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	}
-	s.Server, err = authz.New(ctx, config, authz.Parts{DB: s.DB, Keys: keySet, Pages: pages, Log: log})
+	s.Server, err = authz.New(ctx, config, authz.Parts{DB: s.DB, Keys: keySet, Pages: pages, Outbound: s.outbound(o.PublicOnly), Log: log})
 	check(t, err)
 	background := make(chan struct{})
 	go func() { s.Server.Run(ctx); close(background) }()

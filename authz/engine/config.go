@@ -70,11 +70,3 @@ func (c client) GetResponseTypes() fosite.Arguments { return c.c.ResponseTypes }
 func (c client) GetScopes() fosite.Arguments        { return c.c.Scopes() }
 func (c client) IsPublic() bool                     { return c.c.Public() }
 func (c client) GetAudience() fosite.Arguments      { return c.c.Resources }
-
-func (c client) GetResponseModes() []fosite.ResponseModeType {
-	modes := make([]fosite.ResponseModeType, 0, len(c.c.Rules().ResponseModes))
-	for _, m := range c.c.Rules().ResponseModes {
-		modes = append(modes, fosite.ResponseModeType(m))
-	}
-	return modes
-}

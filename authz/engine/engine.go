@@ -26,12 +26,14 @@ type Engine struct {
 	resource string // audience of tokens for which no resource was named
 	db       *storage.DB
 	keys     *keys.Set
+	names    names
+	types    map[string]fapi.DetailType
 	fosite   *fosite.Fosite
 }
 
 // New makes an Engine. resource is the audience of access tokens of clients that name no resource and have none registered.
-func New(issuer, resource string, db *storage.DB, keys *keys.Set) *Engine {
-	e := &Engine{issuer: issuer, resource: resource, db: db, keys: keys}
+func New(issuer, resource string, types map[string]fapi.DetailType, db *storage.DB, keys *keys.Set) *Engine {
+	e := &Engine{issuer: issuer, resource: resource, types: types, db: db, keys: keys, names: newNames(db.Keys())}
 	cfg := &config{Config: &fosite.Config{
 		MinParameterEntropy:      1, // the least that fosite knows: nonce and state are the client's own protection
 		ScopeStrategy:            fosite.ExactScopeStrategy,
@@ -52,10 +54,11 @@ func New(issuer, resource string, db *storage.DB, keys *keys.Set) *Engine {
 		IDTokenHandleHelper:           &openid.IDTokenHandleHelper{IDTokenStrategy: e},
 		Config:                        cfg,
 	}
-	cfg.authorizeHandlers = fosite.AuthorizeEndpointHandlers{codes, idTokens, proofKeys}
+	cfg.authorizeHandlers = fosite.AuthorizeEndpointHandlers{codes, hybridHandler{e, codes}, idTokens, proofKeys}
 	cfg.tokenHandlers = map[string]fosite.TokenEndpointHandlers{
 		fapi.GrantAuthorizationCode: {codes, proofKeys, idTokens},
 		fapi.GrantRefreshToken:      {refreshHandler{e}},
+		fapi.GrantDeviceCode:        {pollHandler{e, fapi.GrantDeviceCode, "device_code"}},
 		fapi.GrantClientCredentials: {&oauth2.ClientCredentialsGrantHandler{
 			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: e, AccessTokenStorage: store{e}, Config: cfg}, Config: cfg,
 		}},
@@ -80,6 +83,8 @@ type call struct {
 	uses         func() []storage.Use
 	confirmation fapi.Confirmation
 	resources    []string
+	details      string        // authorization_details, to narrow those that were granted
+	rights       *rights       // of the access token that was made
 	refreshToken string        // presented
 	live         *storage.Live // redeemed or loaded
 	accessToken  string        // made
@@ -97,37 +102,39 @@ func (e *Engine) CheckAuthorize(ctx context.Context, c *fapi.Client, r *fapi.Aut
 	return refusal(err)
 }
 
-// Authorize makes the parameters of a successful authorization response (RFC 6749 §4.1.2, RFC 9207). code is the one
-// whose hash was stored with the approval.
+// Authorize makes the parameters of a successful authorization response (RFC 6749 §4.1.2, OpenID Connect Core §3.3.2.5),
+// without those that every response has. code is the one whose hash was stored with the approval.
 func (e *Engine) Authorize(ctx context.Context, c *fapi.Client, r *fapi.AuthorizationRequest, a *storage.Authorization, code string) (url.Values, error) {
 	ctx = context.WithValue(ctx, callKey{}, &call{client: c, now: time.Now(), code: code})
 	request, err := e.authorizeRequest(ctx, r)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	for _, scope := range a.Scopes {
+	live, err := e.approved(ctx, c, r, a)
+	if err != nil {
+		return nil, err
+	}
+	for _, scope := range live.Scopes {
 		request.GrantScope(scope)
 	}
-	response, err := e.fosite.NewAuthorizeResponse(ctx, request, newSession(&storage.Live{Authorization: *a}))
+	session := newSession(live)
+	session.request = *r
+	response, err := e.fosite.NewAuthorizeResponse(ctx, request, session)
 	if err != nil {
 		return nil, refusal(err)
 	}
 	params := response.GetParameters()
-	if r.State == "" {
-		params.Del("state") // fosite adds an empty one
-	}
-	params.Set("iss", e.issuer)
+	params.Del("state") // fosite adds it, empty or not
 	return params, nil
 }
 
 // authorizeRequest runs fosite's checks on parameters rebuilt from the stored request: nothing that came by another way
-// is seen.
+// is seen. The response_mode is left out: fosite writes no response.
 func (e *Engine) authorizeRequest(ctx context.Context, r *fapi.AuthorizationRequest) (fosite.AuthorizeRequester, error) {
 	form := url.Values{
 		"client_id":     {r.ClientID},
 		"redirect_uri":  {r.RedirectURI},
 		"response_type": {r.ResponseType},
-		"response_mode": {r.ResponseMode},
 		"scope":         {strings.Join(r.Scopes, " ")},
 	}
 	for name, value := range map[string]string{"state": r.State, "nonce": r.Nonce, "code_challenge": r.CodeChallenge} {
@@ -151,6 +158,7 @@ type TokenRequest struct {
 	Form         url.Values
 	Uses         func() []storage.Use // identifiers that the request uses up; called once they are handed to the store
 	Confirmation fapi.Confirmation    // what the tokens get bound to
+	Known        func(clientID string) bool
 }
 
 // TokenResponse is the successful answer (RFC 6749 §5.1).
@@ -162,6 +170,8 @@ type TokenResponse struct {
 	IDToken              string                     `json:"id_token,omitempty"`
 	Scope                string                     `json:"scope,omitempty"`
 	AuthorizationDetails []fapi.AuthorizationDetail `json:"authorization_details,omitempty"`
+	GrantID              string                     `json:"grant_id,omitempty"`          // Grant Management for OAuth 2.0 §5.5
+	IssuedTokenType      string                     `json:"issued_token_type,omitempty"` // RFC 8693 §2.2.1
 }
 
 // Token answers a token request. It is one round trip to the store, none for client credentials that use nothing up.
@@ -171,24 +181,27 @@ func (e *Engine) Token(ctx context.Context, t TokenRequest) (*TokenResponse, err
 	switch grantType {
 	case "":
 		return nil, fapi.Refuse(fapi.InvalidRequest, "grant_type is missing.")
-	case fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials:
+	case fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials, fapi.GrantDeviceCode, fapi.GrantTokenExchange:
 	default:
 		return nil, fapi.Refuse(fapi.UnsupportedGrantType, "The server does not know this grant_type.")
 	}
 	if !t.Client.MayUse(grantType) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for this grant_type.")
 	}
-	if t.Form.Get("authorization_details") != "" {
-		return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "authorization_details are granted by the customer: they cannot be changed here.")
+	if t.Form.Get("authorization_details") != "" && (grantType == fapi.GrantClientCredentials || grantType == fapi.GrantTokenExchange) {
+		return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "authorization_details are granted by the customer: there are none here.")
 	}
 	if grantType == fapi.GrantAuthorizationCode && t.Form.Get("code") == "" {
 		return nil, fapi.Refuse(fapi.InvalidRequest, "code is missing.")
 	}
-	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, confirmation: t.Confirmation}
+	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, confirmation: t.Confirmation, details: t.Form.Get("authorization_details")}
 	for _, resource := range t.Form["resource"] {
 		if resource != "" && !contains(c.resources, resource) { // RFC 6749 §3.2: without a value it is as if omitted
 			c.resources = append(c.resources, resource)
 		}
+	}
+	if grantType == fapi.GrantTokenExchange {
+		return e.exchange(ctx, t, c)
 	}
 	ctx = context.WithValue(ctx, callKey{}, c)
 	session := newSession(nil)
@@ -227,7 +240,10 @@ func (e *Engine) tokenResponse(c *call, request fosite.AccessRequester, response
 	out.RefreshToken, _ = response.GetExtra("refresh_token").(string)
 	out.IDToken, _ = response.GetExtra("id_token").(string)
 	if s := request.GetSession().(*session); s.live != nil {
-		out.AuthorizationDetails = s.details()
+		out.AuthorizationDetails = c.rights.details
+		if s.request.GrantAction != "" {
+			out.GrantID = s.live.GrantID.String()
+		}
 	}
 	return out
 }
@@ -266,13 +282,18 @@ func (e *Engine) audience(c *call, approved []string) ([]string, error) {
 		}
 		return c.resources, nil
 	}
-	switch {
-	case len(approved) > 0:
+	if len(approved) > 0 {
 		return approved, nil
-	case len(c.client.Resources) > 0:
-		return c.client.Resources[:1], nil
 	}
-	return []string{e.resource}, nil
+	return e.defaultAudience(c.client), nil
+}
+
+// defaultAudience is that of tokens for which nobody named a resource server.
+func (e *Engine) defaultAudience(c *fapi.Client) []string {
+	if len(c.Resources) > 0 {
+		return c.Resources[:1]
+	}
+	return []string{e.resource}
 }
 
 func contains(list []string, s string) bool {

@@ -18,7 +18,6 @@ var refusals = []struct {
 	{fosite.ErrInvalidScope, fapi.Refuse(fapi.InvalidScope, "The client may not ask for this scope.")},
 	{fosite.ErrUnauthorizedClient, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for this.")},
 	{fosite.ErrUnsupportedResponseType, fapi.Refuse(fapi.UnsupportedResponseType, "The client may not use this response_type.")},
-	{fosite.ErrUnsupportedResponseMode, fapi.Refuse(fapi.InvalidRequest, "The client may not use this response_mode.")},
 	{fosite.ErrInvalidRequest, fapi.Refuse(fapi.InvalidRequest, "The request lacks a parameter or has a malformed one.")},
 	{fosite.ErrLoginRequired, fapi.Refuse(fapi.LoginRequired, "The customer must log in anew.")},
 }

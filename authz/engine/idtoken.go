@@ -19,19 +19,33 @@ func (e *Engine) GenerateIDToken(ctx context.Context, _ time.Duration, r fosite.
 	return e.idToken(callOf(ctx), r.GetSession().(*session))
 }
 
-// idToken makes an ID token (OpenID Connect Core §2). The access token has been made before it; fosite's hash of that
-// knows no EdDSA.
+// idToken makes an ID token (OpenID Connect Core §2), encrypted if the client registered so. What it is sent with has been
+// made before it; fosite's hashes know no EdDSA.
 func (e *Engine) idToken(c *call, s *session) (string, error) {
+	alg := c.client.IDTokenSignedResponseAlg
 	claims := map[string]any{
 		"iss":       e.issuer,
-		"sub":       s.claims.Subject,
+		"sub":       e.Subject(c.client, s.live.CustomerID),
 		"aud":       c.client.ID,
 		"iat":       c.now.Unix(),
 		"exp":       c.now.Add(c.client.Rules().IDTokenLifetime).Unix(),
 		"auth_time": s.live.AuthTime.Unix(),
 		"acr":       s.live.ACR,
 		"amr":       s.live.AMR,
-		"at_hash":   leftHalfHash(c.client.IDTokenSignedResponseAlg, c.accessToken),
+	}
+	// The signature covers what goes out beside it: in an authorization response it is detached (FAPI 1.0 Part 2 §5.1.1).
+	inResponse := c.code != ""
+	if c.accessToken != "" {
+		claims["at_hash"] = leftHalfHash(alg, c.accessToken)
+	}
+	if inResponse {
+		claims["c_hash"] = leftHalfHash(alg, c.code)
+	}
+	if inResponse && s.request.State != "" {
+		claims["s_hash"] = leftHalfHash(alg, s.request.State)
+	}
+	if sid := e.SessionID(c.client, s.live.SessionID); sid != "" {
+		claims["sid"] = sid
 	}
 	if s.request.Nonce != "" {
 		claims["nonce"] = s.request.Nonce
@@ -39,7 +53,9 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 	if s.live.ConsentID != "" {
 		claims["openbanking_intent_id"] = s.live.ConsentID
 	}
-	if asked := s.request.Claims; asked != nil {
+	// A browser's history is no place for personal data (FAPI 1.0 Part 2 §5.2.2.1): the token endpoint gives it.
+	personal := !inResponse || c.client.IDTokenEncryptedResponseAlg != ""
+	if asked := s.request.Claims; asked != nil && personal {
 		known, err := UserClaims(&s.live.Customer)
 		if err != nil {
 			return "", err
@@ -50,7 +66,11 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 			}
 		}
 	}
-	return e.keys.Sign(c.client.IDTokenSignedResponseAlg, keys.TypeIDToken, claims)
+	token, err := e.keys.Sign(alg, keys.TypeIDToken, claims)
+	if err != nil {
+		return "", err
+	}
+	return c.client.EncryptJWT(c.client.IDTokenEncryptedResponseAlg, c.client.IDTokenEncryptedResponseEnc, token)
 }
 
 // UserClaims returns the standard claims that we know of a customer (OpenID Connect Core §5.1).
@@ -61,25 +81,41 @@ func UserClaims(c *storage.Customer) (map[string]any, error) {
 	}
 	claims := map[string]any{}
 	for name, value := range map[string]string{
-		"name": p.Name, "given_name": p.GivenName, "family_name": p.FamilyName, "preferred_username": p.Username,
-		"email": p.Email, "phone_number": p.PhoneNumber,
+		"name": p.Name, "given_name": p.GivenName, "family_name": p.FamilyName, "middle_name": p.MiddleName, "nickname": p.Nickname,
+		"preferred_username": p.Username, "profile": p.ProfilePage, "picture": p.Picture, "website": p.Website, "gender": p.Gender,
+		"birthdate": p.Birthdate, "zoneinfo": p.ZoneInfo, "locale": p.Locale, "email": p.Email, "phone_number": p.PhoneNumber,
 	} {
 		if value != "" {
 			claims[name] = value
 		}
+	}
+	if p.UpdatedAt != 0 {
+		claims["updated_at"] = p.UpdatedAt
+	}
+	if p.Email != "" {
+		claims["email_verified"] = p.EmailVerified
+	}
+	if p.PhoneNumber != "" {
+		claims["phone_number_verified"] = p.PhoneNumberVerified
+	}
+	if p.Address != (storage.Address{}) {
+		claims["address"] = p.Address
 	}
 	return claims, nil
 }
 
 // claimScopes are the claims that a scope asks for (OpenID Connect Core §5.4).
 var claimScopes = map[string][]string{
-	"profile": {"name", "given_name", "family_name", "preferred_username"},
-	"email":   {"email"},
-	"phone":   {"phone_number"},
+	"profile": {"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website",
+		"gender", "birthdate", "zoneinfo", "locale", "updated_at"},
+	"email":   {"email", "email_verified"},
+	"phone":   {"phone_number", "phone_number_verified"},
+	"address": {"address"},
 }
 
-// UserInfo returns the claims that an authorization entitles its client to at the userinfo endpoint.
-func UserInfo(l *storage.Live, scopes []string) (map[string]any, error) {
+// UserInfo returns the claims that an authorization entitles its client to at the userinfo endpoint. subject is the sub
+// of the access token, which is that of the ID token.
+func UserInfo(l *storage.Live, subject string, scopes []string) (map[string]any, error) {
 	r, err := RequestOf(l)
 	if err != nil {
 		return nil, err
@@ -88,7 +124,7 @@ func UserInfo(l *storage.Live, scopes []string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims := map[string]any{"sub": l.CustomerID.String()}
+	claims := map[string]any{"sub": subject}
 	give := func(name string) {
 		if value, ok := known[name]; ok {
 			claims[name] = value
@@ -110,7 +146,7 @@ func UserInfo(l *storage.Live, scopes []string) (map[string]any, error) {
 	return claims, nil
 }
 
-// leftHalfHash is at_hash: the left half of the hash that belongs to the algorithm (OpenID Connect Core §3.1.3.6).
+// leftHalfHash is at_hash, c_hash and s_hash: the left half of the hash that belongs to the algorithm (OpenID Connect Core §3.1.3.6).
 func leftHalfHash(alg jose.SignatureAlgorithm, s string) string {
 	var sum []byte
 	switch alg {

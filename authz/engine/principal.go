@@ -7,13 +7,17 @@ import (
 	"github.com/countersign/countersign/storage"
 )
 
-// PrincipalOf says whom the tokens of an authorization speak for.
-func PrincipalOf(l *storage.Live) (*Principal, error) {
+// PrincipalOf says whom a token of an authorization speaks for, and which of the granted details it carries.
+func (e *Engine) PrincipalOf(c *fapi.Client, l *storage.Live, t *AccessToken) (*Principal, error) {
 	s := &session{}
 	if err := s.hydrate(l); err != nil {
 		return nil, err
 	}
-	return principal(s), nil
+	if only := t.only(); only != nil {
+		return principal(s, *only), nil
+	}
+	details, _, err := e.granted(c, s)
+	return principal(s, details), err
 }
 
 // RequestOf returns the request that an authorization answers.
@@ -22,7 +26,7 @@ func RequestOf(l *storage.Live) (*fapi.AuthorizationRequest, error) {
 	return r, json.Unmarshal(l.Request, r)
 }
 
-func principal(s *session) *Principal {
+func principal(s *session, details []fapi.AuthorizationDetail) *Principal {
 	l := s.live
 	p := &Principal{
 		ACR:                  l.ACR,
@@ -33,7 +37,7 @@ func principal(s *session) *Principal {
 		Roles:                l.Customer.Roles,
 		AccountIDs:           l.AccountIDs,
 		GrantID:              l.GrantID.String(),
-		AuthorizationDetails: s.details(),
+		AuthorizationDetails: details,
 	}
 	if k := l.Consent; k != nil {
 		p.ConsentID, p.ConsentType, p.ConsentStatus, p.ConsentExpiresAt = k.ID, k.Type, k.Status, k.ExpiresAt

@@ -47,7 +47,7 @@ func (h refreshHandler) load(ctx context.Context, c *call, r fosite.AccessReques
 		return h.take(c, r, live, err)
 	}
 	// To rotate ends the token that was presented: what the request asks for is judged before.
-	if r.GetRequestForm().Get("scope") != "" || len(c.resources) > 0 {
+	if r.GetRequestForm().Get("scope") != "" || len(c.resources) > 0 || c.details != "" {
 		live, err := h.e.db.LoadLive(ctx, nil, t.AuthorizationID, c.client.ID, "")
 		if err := h.take(c, r, live, err); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (h refreshHandler) take(c *call, r fosite.AccessRequester, live *storage.Li
 	if err := s.hydrate(live); err != nil {
 		return err
 	}
-	if _, err := h.e.audience(c, s.request.Resources); err != nil {
+	if _, err := h.e.rights(c, s); err != nil {
 		return err
 	}
 	scopes, err := narrowed(r.GetRequestForm().Get("scope"), live.Scopes)

@@ -36,31 +36,6 @@ func (s *session) hydrate(l *storage.Live) error {
 	return json.Unmarshal(l.Request, &s.request)
 }
 
-// details are the granted authorization_details, with the accounts that the customer picked (RFC 9396 §7.1).
-func (s *session) details() []fapi.AuthorizationDetail { return Details(&s.request, s.live.AccountIDs) }
-
-// Details returns what was granted of a request's authorization_details: each one that names a consent is enriched with
-// the accounts that the customer picked.
-func Details(r *fapi.AuthorizationRequest, accounts []string) []fapi.AuthorizationDetail {
-	if len(accounts) == 0 {
-		return r.AuthorizationDetails
-	}
-	granted := make([]fapi.AuthorizationDetail, len(r.AuthorizationDetails))
-	for i, d := range r.AuthorizationDetails {
-		granted[i] = d
-		if _, named := d.Fields["consent_id"]; !named {
-			continue
-		}
-		fields := make(map[string]json.RawMessage, len(d.Fields)+1)
-		for k, v := range d.Fields {
-			fields[k] = v
-		}
-		fields["accounts"], _ = json.Marshal(accounts) // strings always marshal
-		granted[i].Fields = fields
-	}
-	return granted
-}
-
 func (s *session) SetExpiresAt(fosite.TokenType, time.Time) {}
 func (s *session) GetExpiresAt(fosite.TokenType) time.Time  { return time.Time{} }
 func (s *session) GetUsername() string                      { return "" }

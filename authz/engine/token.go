@@ -30,6 +30,14 @@ type AccessToken struct {
 	Confirmation    *fapi.Confirmation `json:"cnf,omitempty"`
 	AuthorizationID string             `json:"authorization_id,omitempty"` // none with client credentials
 
+	// What of the granted authorization_details an opaque token carries; nil when all. A Principal says it by itself.
+	Only *[]fapi.AuthorizationDetail `json:"only,omitempty"`
+
+	// Of a token that was exchanged (RFC 8693).
+	Actor            *Actor   `json:"act,omitempty"`
+	AuthorizedClient string   `json:"authorized_client,omitempty"` // whose authorization it is
+	MadeFrom         []string `json:"made_from,omitempty"`         // jti of the tokens that it was made from
+
 	*Principal
 }
 
@@ -140,15 +148,14 @@ func (e *Engine) unseal(purpose, sealed string) ([]byte, error) {
 // GenerateAccessToken is fosite's call for an access token.
 func (e *Engine) GenerateAccessToken(ctx context.Context, r fosite.Requester) (token, signature string, err error) {
 	c, s := callOf(ctx), r.GetSession().(*session)
-	audience, err := e.audience(c, s.request.Resources)
-	if err != nil {
+	if c.rights, err = e.rights(c, s); err != nil {
 		c.err = err
 		return "", "", err
 	}
 	t := &AccessToken{
 		Issuer:    e.issuer,
 		Subject:   c.client.ID,
-		Audience:  audience,
+		Audience:  c.rights.audience,
 		ClientID:  c.client.ID,
 		Scope:     strings.Join(r.GetGrantedScopes(), " "),
 		JTI:       uuid.NewString(),
@@ -159,16 +166,19 @@ func (e *Engine) GenerateAccessToken(ctx context.Context, r fosite.Requester) (t
 		t.Confirmation = &c.confirmation
 	}
 	if s.live != nil {
-		t.Subject, t.AuthorizationID = s.claims.Subject, s.live.ID.String()
+		t.Subject, t.AuthorizationID = e.Subject(c.client, s.live.CustomerID), s.live.ID.String()
 	}
 	if c.client.AccessTokenFormat == fapi.JWT {
 		if s.live != nil {
-			t.Principal = principal(s)
+			t.Principal = principal(s, c.rights.details)
 		} else {
 			t.Principal = &Principal{Roles: c.client.Roles}
 		}
 		token, err = e.keys.Sign(c.client.IDTokenSignedResponseAlg, keys.TypeAccessToken, t)
 	} else {
+		if !c.rights.all {
+			t.Only = &c.rights.details
+		}
 		token, err = e.seal(accessPrefix, accessPurpose, t)
 	}
 	c.accessToken = token

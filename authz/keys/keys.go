@@ -1,4 +1,5 @@
-// Package keys holds the keys with which the server signs: how they are made, which one signs now, which are published.
+// Package keys holds the keys with which the server signs, and those by which others encrypt to it: how they are made,
+// which one is used now, which are published.
 //
 // Each algorithm has one current key and one next, which is published before it signs, so that a rotation never meets a
 // relying party that has not seen the key. A retired key stays published while something it signed may be valid. What
@@ -18,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,14 +41,17 @@ var AllAlgorithms = []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA
 type Set struct {
 	db         *storage.DB
 	algorithms []jose.SignatureAlgorithm
+	encryption []jose.KeyAlgorithm
 	current    atomic.Pointer[snapshot]
 }
 
 type snapshot struct {
 	signers   map[signerName]jose.Signer
 	public    map[string]jose.JSONWebKey // by kid
+	former    map[string]jose.JSONWebKey // published no longer: they verify only what comes back to us
+	decrypt   map[string]decryptionKey   // by kid
 	document  []byte
-	activated map[jose.SignatureAlgorithm]time.Time
+	activated map[string]time.Time // by algorithm
 }
 
 // signerName: a signer is made once for each type of JWT, because go-jose fixes the header in it.
@@ -57,15 +62,20 @@ type signerName struct {
 
 // Types of the JWTs that the server makes.
 const (
-	TypeIDToken     = "JWT"
-	TypeAccessToken = "at+jwt" // RFC 9068 §2.1
+	TypeIDToken       = "JWT"
+	TypeAccessToken   = "at+jwt"                  // RFC 9068 §2.1
+	TypeIntrospection = "token-introspection+jwt" // RFC 9701 §5
+	TypeLogout        = "logout+jwt"              // OpenID Connect Back-Channel Logout §2.4
+	// TypeResponse is that of authorization responses and of userinfo: none. JARM and OpenID Connect name none, clients take
+	// no other than JWT or none, and without it neither is ever mistaken for an ID token here.
+	TypeResponse = ""
 )
 
-var types = []string{TypeIDToken, TypeAccessToken}
+var types = []string{TypeIDToken, TypeAccessToken, TypeIntrospection, TypeLogout, TypeResponse}
 
-// Open loads the keys of the database, and makes those that the algorithms miss.
-func Open(ctx context.Context, db *storage.DB, algorithms []jose.SignatureAlgorithm) (*Set, error) {
-	s := &Set{db: db, algorithms: algorithms}
+// Open loads the keys of the database, and makes those that the algorithms miss, of signing and of encryption.
+func Open(ctx context.Context, db *storage.DB, algorithms []jose.SignatureAlgorithm, encryption ...jose.KeyAlgorithm) (*Set, error) {
+	s := &Set{db: db, algorithms: algorithms, encryption: encryption}
 	stored, err := db.ListSigningKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -74,9 +84,9 @@ func Open(ctx context.Context, db *storage.DB, algorithms []jose.SignatureAlgori
 	for _, k := range stored {
 		have[k.Alg+" "+k.State] = true
 	}
-	for _, alg := range algorithms {
+	for _, alg := range s.all() {
 		for _, state := range []string{storage.KeyCurrent, storage.KeyNext} {
-			if have[string(alg)+" "+state] {
+			if have[alg+" "+state] {
 				continue
 			}
 			k, err := generate(alg, state)
@@ -91,42 +101,75 @@ func Open(ctx context.Context, db *storage.DB, algorithms []jose.SignatureAlgori
 	return s, s.Load(ctx)
 }
 
+// all names the algorithms that need keys.
+func (s *Set) all() []string {
+	var names []string
+	for _, alg := range s.algorithms {
+		names = append(names, string(alg))
+	}
+	for _, alg := range s.encryption {
+		names = append(names, string(alg))
+	}
+	return names
+}
+
 // Load reads the keys anew, after a rotation.
 func (s *Set) Load(ctx context.Context) error {
 	stored, err := s.db.ListSigningKeys(ctx)
 	if err != nil {
 		return err
 	}
-	snap := &snapshot{signers: map[signerName]jose.Signer{}, public: map[string]jose.JSONWebKey{}, activated: map[jose.SignatureAlgorithm]time.Time{}}
+	snap := &snapshot{signers: map[signerName]jose.Signer{}, public: map[string]jose.JSONWebKey{}, former: map[string]jose.JSONWebKey{}, decrypt: map[string]decryptionKey{}, activated: map[string]time.Time{}}
 	var document jose.JSONWebKeySet
 	for _, k := range stored {
-		private, err := x509.ParsePKCS8PrivateKey(k.PKCS8)
+		parsed, err := x509.ParsePKCS8PrivateKey(k.PKCS8)
 		if err != nil {
 			return fmt.Errorf("signing key %s: %w", k.KID, err)
 		}
-		alg := jose.SignatureAlgorithm(k.Alg)
-		public := jose.JSONWebKey{Key: private.(crypto.Signer).Public(), KeyID: k.KID, Algorithm: k.Alg, Use: "sig"}
-		snap.public[k.KID] = public
-		document.Keys = append(document.Keys, public)
-		if k.State != storage.KeyCurrent {
-			continue
-		}
-		if k.ActivatedAt != nil {
-			snap.activated[alg] = *k.ActivatedAt
-		}
-		for _, typ := range types {
-			signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: private, KeyID: k.KID}},
-				(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
-			if err != nil {
+		private, over := parsed.(crypto.Signer), k.PublishedUntil != nil && k.PublishedUntil.Before(time.Now())
+		public := jose.JSONWebKey{Key: private.Public(), KeyID: k.KID, Algorithm: k.Alg, Use: "sig"}
+		switch {
+		case isEncryption(k.Alg):
+			if !over {
+				snap.addEncryption(k, private, &document)
+			}
+		case over:
+			snap.former[k.KID] = public
+		default:
+			snap.public[k.KID] = public
+			document.Keys = append(document.Keys, public)
+			if err := snap.addSigners(k, private); err != nil {
 				return fmt.Errorf("signing key %s: %w", k.KID, err)
 			}
-			snap.signers[signerName{alg, typ}] = signer
+		}
+		if k.State == storage.KeyCurrent && k.ActivatedAt != nil {
+			snap.activated[k.Alg] = *k.ActivatedAt
 		}
 	}
 	if snap.document, err = json.Marshal(document); err != nil {
 		return err
 	}
 	s.current.Store(snap)
+	return nil
+}
+
+// addSigners makes the signers of a key if it is the current one: one for each type of JWT.
+func (snap *snapshot) addSigners(k storage.SigningKey, private crypto.Signer) error {
+	if k.State != storage.KeyCurrent {
+		return nil
+	}
+	alg := jose.SignatureAlgorithm(k.Alg)
+	for _, typ := range types {
+		options := &jose.SignerOptions{}
+		if typ != TypeResponse {
+			options.WithType(jose.ContentType(typ))
+		}
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: private, KeyID: k.KID}}, options)
+		if err != nil {
+			return err
+		}
+		snap.signers[signerName{alg, typ}] = signer
+	}
 	return nil
 }
 
@@ -158,6 +201,17 @@ var ErrNotOurs = errors.New("keys: not signed by this server")
 
 // Verify returns the claims of a JWT of that type that this server signed.
 func (s *Set) Verify(token, typ string) ([]byte, error) {
+	return s.verify(token, typ, s.current.Load().public)
+}
+
+// VerifyHint returns the claims of an ID token that this server signed, by a key that is published no longer too: a hint
+// may be as old as the session that it ends (OpenID Connect RP-Initiated Logout §4).
+func (s *Set) VerifyHint(token string) ([]byte, error) {
+	snap := s.current.Load()
+	return s.verify(token, TypeIDToken, snap.public, snap.former)
+}
+
+func (s *Set) verify(token, typ string, keys ...map[string]jose.JSONWebKey) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(token, s.algorithms)
 	if err != nil {
 		return nil, ErrNotOurs
@@ -166,8 +220,12 @@ func (s *Set) Verify(token, typ string) ([]byte, error) {
 	if header.ExtraHeaders[jose.HeaderType] != typ {
 		return nil, ErrNotOurs
 	}
-	key, ok := s.current.Load().public[header.KeyID]
-	if !ok || key.Algorithm != header.Algorithm {
+	i := slices.IndexFunc(keys, func(set map[string]jose.JSONWebKey) bool { _, ok := set[header.KeyID]; return ok })
+	if i < 0 {
+		return nil, ErrNotOurs
+	}
+	key := keys[i][header.KeyID]
+	if key.Algorithm != header.Algorithm {
 		return nil, ErrNotOurs
 	}
 	payload, err := jws.Verify(key)
@@ -179,6 +237,10 @@ func (s *Set) Verify(token, typ string) ([]byte, error) {
 
 // Rotate makes the next key of an algorithm sign. It returns storage.ErrConflict when another replica did it meanwhile.
 func (s *Set) Rotate(ctx context.Context, alg jose.SignatureAlgorithm) error {
+	return s.rotate(ctx, string(alg))
+}
+
+func (s *Set) rotate(ctx context.Context, alg string) error {
 	next, err := generate(alg, storage.KeyNext)
 	if err != nil {
 		return err
@@ -189,28 +251,28 @@ func (s *Set) Rotate(ctx context.Context, alg jose.SignatureAlgorithm) error {
 	return s.Load(ctx)
 }
 
-// RotateDue rotates the keys that have signed for longer than RotateAfter.
+// RotateDue rotates the keys that have been in use for longer than RotateAfter.
 func (s *Set) RotateDue(ctx context.Context, now time.Time) error {
 	for alg, since := range s.current.Load().activated {
 		if now.Sub(since) < RotateAfter {
 			continue
 		}
-		if err := s.Rotate(ctx, alg); err != nil && !errors.Is(err, storage.ErrConflict) {
+		if err := s.rotate(ctx, alg); err != nil && !errors.Is(err, storage.ErrConflict) {
 			return err
 		}
 	}
 	return nil
 }
 
-func generate(alg jose.SignatureAlgorithm, state string) (storage.SigningKey, error) {
+func generate(alg, state string) (storage.SigningKey, error) {
 	var private crypto.Signer
 	var err error
 	switch alg {
-	case jose.ES256:
+	case string(jose.ES256), string(jose.ECDH_ES):
 		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case jose.EdDSA:
+	case string(jose.EdDSA):
 		_, private, err = ed25519.GenerateKey(rand.Reader)
-	case jose.PS256, jose.RS256:
+	case string(jose.PS256), string(jose.RS256), string(jose.RSA_OAEP_256):
 		private, err = rsa.GenerateKey(rand.Reader, 2048)
 	default:
 		err = fmt.Errorf("keys: no generator for %s", alg)
@@ -226,5 +288,5 @@ func generate(alg jose.SignatureAlgorithm, state string) (storage.SigningKey, er
 	if err != nil {
 		return storage.SigningKey{}, err
 	}
-	return storage.SigningKey{KID: base64.RawURLEncoding.EncodeToString(print[:12]), Alg: string(alg), State: state, PKCS8: pkcs8}, nil
+	return storage.SigningKey{KID: base64.RawURLEncoding.EncodeToString(print[:12]), Alg: alg, State: state, PKCS8: pkcs8}, nil
 }

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -19,6 +22,7 @@ import (
 	"github.com/countersign/countersign/authz"
 	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/outbound"
 	"github.com/countersign/countersign/storage"
 	"github.com/countersign/countersign/web"
 )
@@ -47,6 +51,10 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 	roots, err := loadPool(s.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("client CA: %w", err)
+	}
+	calls, err := s.outbound()
+	if err != nil {
+		return nil, err
 	}
 	certificates, err := loadCertificates(s.TLSCert, s.TLSKey)
 	if err != nil {
@@ -77,11 +85,18 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 	for i, alg := range s.Signing {
 		signing[i] = jose.SignatureAlgorithm(alg)
 	}
-	keySet, err := keys.Open(ctx, a.db, signing)
+	keySet, err := keys.Open(ctx, a.db, signing, keys.AllEncryption...)
 	if err != nil {
 		return nil, err
 	}
-	if a.server, err = authz.New(ctx, s.authz(roots), authz.Parts{DB: a.db, Keys: keySet, Pages: pages, Log: log}); err != nil {
+	config := s.authz(roots)
+	if config.DetailTypes, err = s.detailTypes(); err != nil {
+		return nil, err
+	}
+	if config.Registration, err = s.registration(); err != nil {
+		return nil, err
+	}
+	if a.server, err = authz.New(ctx, config, authz.Parts{DB: a.db, Keys: keySet, Pages: pages, Outbound: calls, Log: log}); err != nil {
 		return nil, err
 	}
 	return a, a.listen(certificates)
@@ -90,10 +105,52 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 func (s *serverSettings) authz(roots *x509.CertPool) authz.Config {
 	return authz.Config{
 		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: s.Resource, ClientCAs: roots,
-		DPoPNonces: s.DPoPNonces, Scopes: s.Scopes, DetailTypes: fapi.DefaultDetailTypes(),
+		DPoPNonces: s.DPoPNonces, Scopes: s.Scopes,
 		RequireSCA: s.SecondFactor != "optional",
 		Authn:      s.authn(),
+
+		RequestURILifetime: s.RequestURILifetime,
 	}
+}
+
+// detailTypes are the built-in types of authorization_details, and the institution's own over them.
+func (s *serverSettings) detailTypes() (map[string]fapi.DetailType, error) {
+	types := fapi.DefaultDetailTypes()
+	if s.DetailTypes == "" {
+		return types, nil
+	}
+	own, err := fapi.LoadDetailTypes(os.DirFS(s.DetailTypes))
+	if err == nil && len(own) == 0 {
+		err = errors.New("the folder holds no .json files")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("types of authorization_details in %s: %w", s.DetailTypes, err)
+	}
+	maps.Copy(types, own)
+	return types, nil
+}
+
+// outbound makes what calls the addresses that clients name.
+func (s *serverSettings) outbound() (*outbound.Client, error) {
+	o := outbound.Options{}
+	if len(s.OutboundCA) > 0 {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, fmt.Errorf("outbound CA: %w", err)
+		}
+		if err := addToPool(roots, s.OutboundCA); err != nil {
+			return nil, fmt.Errorf("outbound CA: %w", err)
+		}
+		o.RootCAs = roots
+	}
+	for _, text := range s.OutboundAllow {
+		network, err := netip.ParsePrefix(text)
+		if err != nil || network.Masked() != network {
+			return nil, fmt.Errorf("outbound-allow %q is not a network such as 10.1.0.0/16", text)
+		}
+		o.AllowPrivate = append(o.AllowPrivate, network)
+	}
+	return outbound.New(o), nil
 }
 
 func (s *serverSettings) authn() authn.Config {

@@ -23,8 +23,10 @@ type clientCommand struct {
 	Create  clientCreate  `cmd:"" help:"Register a client from its metadata (RFC 7591 names; YAML or JSON). A client with a secret gets one, printed once."`
 	List    clientList    `cmd:"" help:"List the clients."`
 	Show    clientShow    `cmd:"" help:"Show a client's metadata."`
+	Check   clientCheck   `cmd:"" help:"Say, requirement by requirement, whether a client satisfies its profile, or could move to another."`
 	Disable clientDisable `cmd:"" help:"End all that a client may do, at once."`
 	Enable  clientEnable  `cmd:"" help:"Undo disable."`
+	Token   clientToken   `cmd:"" help:"Print an initial access token: who has it may register clients over the network."`
 }
 
 type clientCreate struct {
@@ -47,7 +49,7 @@ func (c *clientCreate) Run(ctx context.Context, all *commands) error {
 	defer db.Close()
 	for _, e := range entries {
 		secret := ""
-		if usesSecret(e.client) && e.secretHash == nil {
+		if e.client.UsesSecret() && e.secretHash == nil {
 			secret = rand.Text() + rand.Text()
 			e.secretHash = fapi.SecretHash(secret)
 		}
@@ -162,7 +164,7 @@ func registerClients(ctx context.Context, db *storage.DB, file string) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	for _, e := range entries {
-		if usesSecret(e.client) && e.secretHash == nil {
+		if e.client.UsesSecret() && e.secretHash == nil {
 			return fmt.Errorf("%s: client %q authenticates with a secret, but has no client_secret_sha256", file, e.client.ID)
 		}
 		if err := db.SaveClient(ctx, e.client.ID, e.metadata, e.secretHash); err != nil {
@@ -177,10 +179,6 @@ type clientEntry struct {
 	client     *fapi.Client
 	metadata   []byte
 	secretHash []byte // SHA-256; nil when it has none
-}
-
-func usesSecret(c *fapi.Client) bool {
-	return c.TokenEndpointAuthMethod == fapi.ClientSecretBasic || c.TokenEndpointAuthMethod == fapi.ClientSecretPost
 }
 
 // parseClients reads one client's metadata, or a list under "clients". The file may hold a secret's hash

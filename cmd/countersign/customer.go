@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/countersign/countersign/authn"
 	"github.com/countersign/countersign/storage"
@@ -69,6 +72,7 @@ type customerCreate struct {
 	FamilyName       string    `help:"Family name, for the claim family_name." placeholder:"NAME"`
 	Email            string    `help:"Email address." placeholder:"ADDRESS"`
 	Phone            string    `help:"Telephone number." placeholder:"NUMBER"`
+	Claims           string    `help:"File with further claims, as OpenID Connect Core 5.1 names them (YAML or JSON)." placeholder:"FILE"`
 	FineractClientID *int64    `name:"fineract-client-id" help:"The customer's client id in Fineract." placeholder:"ID"`
 	Role             []string  `help:"A role; may be repeated." sep:"none" placeholder:"ROLE"`
 	Account          []account `help:"An account that the customer may share; may be repeated." sep:"none" placeholder:"ID:NAME:NUMBER:CURRENCY"`
@@ -93,16 +97,17 @@ func (c *customerCreate) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
+	profile, err := c.profile()
+	if err != nil {
+		return err
+	}
 	a, done, err := all.Customer.authn(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 	id, err := a.CreateCustomer(ctx, authn.NewCustomer{
-		Profile: storage.Profile{
-			Username: c.Username, Name: c.Name, GivenName: c.GivenName, FamilyName: c.FamilyName,
-			Email: c.Email, PhoneNumber: c.Phone,
-		},
+		Profile:          profile,
 		Password:         password,
 		FineractClientID: c.FineractClientID,
 		Roles:            c.Role,
@@ -116,6 +121,45 @@ func (c *customerCreate) Run(ctx context.Context, all *commands) error {
 	}
 	fmt.Println("created", id)
 	return nil
+}
+
+// profile is what the claims file and the flags say of the customer. Flags win.
+func (c *customerCreate) profile() (storage.Profile, error) {
+	var p storage.Profile
+	if c.Claims != "" {
+		if err := readClaims(c.Claims, &p); err != nil {
+			return p, fmt.Errorf("claims: %w", err)
+		}
+	}
+	p.Username = c.Username
+	for _, f := range []struct {
+		to   *string
+		flag string
+	}{{&p.Name, c.Name}, {&p.GivenName, c.GivenName}, {&p.FamilyName, c.FamilyName}, {&p.Email, c.Email}, {&p.PhoneNumber, c.Phone}} {
+		if f.flag != "" {
+			*f.to = f.flag
+		}
+	}
+	return p, nil
+}
+
+// readClaims reads a file of claims. One that we do not know is refused: nobody would ever see it.
+func readClaims(file string, to *storage.Profile) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var claims map[string]any
+	if err := yaml.Unmarshal(content, &claims); err != nil {
+		return err
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(to)
 }
 
 func (c *customerCreate) accounts() []storage.Account {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/go-jose/go-jose/v4"
@@ -79,19 +80,28 @@ func (c *keyRotate) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	algorithms := keys.AllAlgorithms
+	signing, encryption := keys.AllAlgorithms, keys.AllEncryption
 	if len(c.Alg) > 0 {
-		algorithms = nil
+		signing, encryption = nil, nil
 		for _, alg := range c.Alg {
-			algorithms = append(algorithms, jose.SignatureAlgorithm(alg))
+			if slices.Contains(keys.AllEncryption, jose.KeyAlgorithm(alg)) {
+				encryption = append(encryption, jose.KeyAlgorithm(alg))
+			} else {
+				signing = append(signing, jose.SignatureAlgorithm(alg))
+			}
 		}
 	}
-	set, err := keys.Open(ctx, db, algorithms)
+	set, err := keys.Open(ctx, db, signing, encryption...)
 	if err != nil {
 		return err
 	}
-	for _, alg := range algorithms {
+	for _, alg := range signing {
 		if err := set.Rotate(ctx, alg); err != nil {
+			return fmt.Errorf("%s: %w", alg, err)
+		}
+	}
+	for _, alg := range encryption {
+		if err := set.RotateEncryption(ctx, alg); err != nil {
 			return fmt.Errorf("%s: %w", alg, err)
 		}
 	}

@@ -23,6 +23,7 @@ type commands struct {
 	Customer customerCommand `cmd:"" help:"Create and manage customers."`
 	Key      keyCommand      `cmd:"" help:"Make, list and rotate keys."`
 	Health   healthCommand   `cmd:"" help:"Ask a server on this machine whether it is ready."`
+	Doctor   doctorCommand   `cmd:"" help:"Look at settings, files, database, clients and a running server, and say what is wrong with them."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Config kong.ConfigFlag `help:"YAML file with settings, named like the flags." placeholder:"FILE" env:"COUNTERSIGN_CONFIG"`

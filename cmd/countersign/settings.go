@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
@@ -52,7 +53,8 @@ func (s *databaseSettings) open(ctx context.Context) (*storage.DB, error) {
 
 // serverSettings are all that can be set about a server. Flags win over the environment, that over the file.
 type serverSettings struct {
-	databaseSettings `embed:""`
+	databaseSettings     `embed:""`
+	registrationSettings `embed:""`
 
 	Issuer       string   `help:"Public https URL of this server, as clients know it." env:"COUNTERSIGN_ISSUER" required:"" placeholder:"URL"`
 	MTLSBase     string   `name:"mtls-base" help:"Https URL of the listener that asks for client certificates." env:"COUNTERSIGN_MTLS_BASE" required:"" placeholder:"URL"`
@@ -63,9 +65,14 @@ type serverSettings struct {
 	TLSKey       []string `name:"tls-key" help:"Private keys of the certificates, in the same order (PEM)." env:"COUNTERSIGN_TLS_KEY" required:"" placeholder:"FILE"`
 	ClientCA     []string `name:"client-ca" help:"Issuers whose certificates clients with tls_client_auth may use (PEM)." env:"COUNTERSIGN_CLIENT_CA" placeholder:"FILE"`
 
+	OutboundCA    []string `name:"outbound-ca" help:"Authorities, beside the system's, that vouch for the addresses that clients name: jwks_uri, request_uri, logout and notification endpoints (PEM)." env:"COUNTERSIGN_OUTBOUND_CA" placeholder:"FILE"`
+	OutboundAllow []string `name:"outbound-allow" help:"Networks where such addresses may be although they are not public." env:"COUNTERSIGN_OUTBOUND_ALLOW" placeholder:"CIDR"`
+
 	Clients  string   `help:"YAML file of clients to register at start." env:"COUNTERSIGN_CLIENTS" placeholder:"FILE"`
 	Resource string   `help:"Resource identifier of the bank's API: the audience of tokens for which no other was asked." env:"COUNTERSIGN_RESOURCE" required:"" placeholder:"URI"`
-	Scopes   []string `help:"Scopes to show in the metadata." env:"COUNTERSIGN_SCOPES" default:"openid,profile,email,phone,offline_access,accounts,payments"`
+	Scopes   []string `help:"Scopes to show in the metadata." env:"COUNTERSIGN_SCOPES" default:"openid,profile,email,address,phone,offline_access,accounts,payments"`
+
+	DetailTypes string `name:"authorization-details-types" help:"Folder of types of authorization_details, one JSON file each, beside the built-in ones or in their place (docs/authorization-details.md)." env:"COUNTERSIGN_AUTHORIZATION_DETAILS_TYPES" placeholder:"DIR"`
 
 	Tenant       string `help:"Fineract tenant that this server's customers belong to." env:"COUNTERSIGN_TENANT" default:"default"`
 	BankName     string `help:"The institution's name, as customers know it." env:"COUNTERSIGN_BANK_NAME" default:"Countersign Bank"`
@@ -79,6 +86,8 @@ type serverSettings struct {
 	HSTS       bool     `name:"hsts" help:"Tell browsers to use https only (Strict-Transport-Security)." env:"COUNTERSIGN_HSTS" default:"true" negatable:""`
 	MaxConns   int32    `help:"Most connections to the database; 0 for the driver's choice." env:"COUNTERSIGN_MAX_CONNS"`
 	LogLevel   string   `help:"debug, info, warn or error." env:"COUNTERSIGN_LOG_LEVEL" enum:"debug,info,warn,error" default:"info"`
+
+	RequestURILifetime time.Duration `name:"request-uri-lifetime" help:"How long a pushed request may wait for its browser; 0 for what the client's profile says, which is also the most." env:"COUNTERSIGN_REQUEST_URI_LIFETIME" placeholder:"DURATION"`
 }
 
 // yamlSettings lets a YAML file give what flags do not.

@@ -50,14 +50,18 @@ func loadCertificates(certFiles, keyFiles []string) ([]tls.Certificate, error) {
 
 func loadPool(files []string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
+	return pool, addToPool(pool, files)
+}
+
+func addToPool(pool *x509.CertPool, files []string) error {
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !pool.AppendCertsFromPEM(content) {
-			return nil, fmt.Errorf("%s holds no certificate", file)
+			return fmt.Errorf("%s holds no certificate", file)
 		}
 	}
-	return pool, nil
+	return nil
 }

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/ory/fosite"
+
+	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
+)
+
+// pollHandler answers the grant types of clients that wait for a decision made elsewhere: they ask with what they got
+// when they began, until it can be redeemed (RFC 8628 §3.4). fosite's own looks, then acts, and loses races.
+type pollHandler struct {
+	e         *Engine
+	grantType string
+	parameter string // what the client polls with
+}
+
+func (h pollHandler) CanHandleTokenEndpointRequest(_ context.Context, r fosite.AccessRequester) bool {
+	return r.GetGrantTypes().ExactOne(h.grantType)
+}
+
+func (h pollHandler) CanSkipClientAuth(context.Context, fosite.AccessRequester) bool { return false }
+
+func (h pollHandler) HandleTokenEndpointRequest(ctx context.Context, r fosite.AccessRequester) error {
+	c := callOf(ctx)
+	c.err = h.poll(ctx, c, r)
+	return c.err
+}
+
+// unredeemed is what a client is told whose poll brings no tokens (RFC 8628 §3.5).
+var unredeemed = map[error]*fapi.Error{
+	storage.ErrPending:  fapi.Refuse(fapi.AuthorizationPending, "The customer has not decided yet."),
+	storage.ErrTooEarly: fapi.Refuse(fapi.SlowDown, "The client asks too often: from now on it must wait 5 seconds longer."),
+	storage.ErrDenied:   fapi.Refuse(fapi.AccessDenied, "The customer refused."),
+	storage.ErrExpired:  fapi.Refuse(fapi.ExpiredToken, "The customer did not decide in time, or the client did not ask in time."),
+	storage.ErrNotFound: fapi.Refuse(fapi.InvalidGrant, "The code is unknown, spent, revoked or another client's."),
+}
+
+// poll redeems an approved request. One round trip; what comes after it is refused with the request spent, as with a code.
+func (h pollHandler) poll(ctx context.Context, c *call, r fosite.AccessRequester) error {
+	presented := r.GetRequestForm().Get(h.parameter)
+	if presented == "" {
+		return fapi.Refuse(fapi.InvalidRequest, "What the client polls with is missing.")
+	}
+	live, err := h.e.db.Poll(ctx, c.uses(), CodeHash(presented), c.client.ID, c.client.Rules().RefreshLifetime)
+	if refused, known := unredeemed[err]; known {
+		return refused
+	}
+	if err != nil {
+		return err
+	}
+	c.live = live
+	s := r.GetSession().(*session)
+	if err := s.hydrate(live); err != nil {
+		return err
+	}
+	for _, scope := range live.Scopes {
+		r.GrantScope(scope)
+	}
+	return nil
+}
+
+func (h pollHandler) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, response fosite.AccessResponder) error {
+	c, s := callOf(ctx), r.GetSession().(*session)
+	access, _, err := h.e.GenerateAccessToken(ctx, r)
+	if err != nil {
+		return err
+	}
+	response.SetAccessToken(access)
+	response.SetTokenType("bearer")
+	if h.mayRefresh(c, r) {
+		refresh, _, err := h.e.GenerateRefreshToken(ctx, r)
+		if err != nil {
+			return err
+		}
+		response.SetExtra("refresh_token", refresh)
+	}
+	if r.GetGrantedScopes().Has("openid") {
+		idToken, err := h.e.idToken(c, s)
+		if err != nil {
+			return err
+		}
+		response.SetExtra("id_token", idToken)
+	}
+	return nil
+}
+
+func (h pollHandler) mayRefresh(c *call, r fosite.AccessRequester) bool {
+	return c.client.MayUse(fapi.GrantRefreshToken) &&
+		(c.client.Rules().Refresh == fapi.RefreshAlways || r.GetGrantedScopes().Has("offline_access"))
+}

@@ -1,0 +1,14 @@
+package authz
+
+import "time"
+
+// AgeKeys makes the keys at a client's jwks_uri look as if they had been fetched, and asked for, that much earlier.
+func (s *Server) AgeKeys(clientID string, by time.Duration) {
+	f := s.clients.find(clientID).fetched
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tried = f.tried.Add(-by)
+	if at := f.at.Load(); at != 0 {
+		f.at.Store(at - int64(by))
+	}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/countersign/countersign/storage"
+)
+
+func TestCustomerCreate_ReadsClaims(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		flags      customerCreate
+		want       storage.Profile
+		fault      string // "" when the file is good
+	}{
+		{name: "YAML", file: "name: Alice\nemail_verified: true\nbirthdate: \"1980-02-29\"\naddress:\n  country: KE\n",
+			want: storage.Profile{Username: "alice", Name: "Alice", EmailVerified: true, Birthdate: "1980-02-29", Address: storage.Address{Country: "KE"}}},
+		{name: "JSON", file: `{"profile": "https://alice.example/", "updated_at": 1735689600}`,
+			want: storage.Profile{Username: "alice", ProfilePage: "https://alice.example/", UpdatedAt: 1735689600}},
+		{name: "flags win", file: "name: Alice\nemail: old@example.com\n", flags: customerCreate{Email: "new@example.com"},
+			want: storage.Profile{Username: "alice", Name: "Alice", Email: "new@example.com"}},
+		{name: "the user name is not a claim", file: "username: bob\n", want: storage.Profile{Username: "alice"}},
+		{name: "an unknown claim", file: "shoe_size: 43\n", fault: "shoe_size"},
+		{name: "a claim of another kind", file: "email_verified: perhaps\n", fault: "email_verified"},
+		{name: "no mapping", file: "- name\n", fault: "claims"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.flags.Username, c.flags.Claims = "alice", filepath.Join(t.TempDir(), "claims")
+			if err := os.WriteFile(c.flags.Claims, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.flags.profile()
+			if c.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fault) {
+					t.Errorf("error %v, want one about %q", err, c.fault)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("profile (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
