@@ -25,7 +25,8 @@ type journey struct {
 	*storage.Journey
 	client    *fapi.Client
 	request   fapi.AuthorizationRequest
-	uri       string // request_uri
+	page      *web.Client // the client, as pages show it
+	uri       string      // request_uri
 	loginHash []byte
 }
 
@@ -151,7 +152,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 			Login:     j.Login,
 			Fresh:     j.Login != nil && j.AuthenticatedAfter != nil && j.Login.AuthTime.Before(*j.AuthenticatedAfter),
 			ACR:       j.ACRRequired,
-			Client:    j.webClient(),
+			Client:    j.page,
 			Hidden:    j.hidden(),
 			LoginHint: j.request.LoginHint,
 		})
@@ -249,6 +250,8 @@ func (s *Server) look(r *http.Request, c *fapi.Client, uri string) (*journey, er
 	if j.request.UserCode != "" && !s.enteredHere(r, uri) {
 		return nil, errRequestURI
 	}
+	j.page = s.onPages(c)
+	j.page.RedirectURI = j.request.RedirectURI
 	return j, nil
 }
 
@@ -282,15 +285,9 @@ func (s *Server) agreedBefore(j *journey) bool {
 
 func (j *journey) asked() consent.Asked {
 	return consent.Asked{
-		Client: *j.webClient(), Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
+		Client: *j.page, Scopes: j.Scopes, Details: j.request.AuthorizationDetails, Consent: j.Consent, Accounts: j.Accounts,
 		Changes: j.Grant, Replaces: j.GrantAction == storage.Replace,
 	}
-}
-
-func (j *journey) webClient() *web.Client {
-	page := onPages(j.client)
-	page.RedirectURI = j.request.RedirectURI
-	return page
 }
 
 func (j *journey) hidden() []web.Field {

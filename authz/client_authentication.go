@@ -51,7 +51,7 @@ func (s *Server) clientAuthenticated(ctx context.Context, r *Request) error {
 			return err
 		}
 	case fapi.TLSClientAuth, fapi.SelfSignedTLSClientAuth:
-		err := s.withKeys(ctx, c, func() error { return c.checkCertificate(r.Certificates, s.ClientCAs, s.now()) })
+		err := s.withKeys(ctx, c, func() error { return c.checkCertificate(r.Certificates, s.trustedIssuers(r), s.now()) })
 		if err != nil {
 			return err
 		}

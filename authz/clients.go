@@ -19,6 +19,7 @@ type registeredClient struct {
 	*fapi.Client
 	secretHash  []byte
 	fetched     *fetchedKeys // nil unless its keys are at its jwks_uri
+	logo        string       // version of its logo; "": it has none
 	certificate atomic.Pointer[checkedCertificate]
 }
 
@@ -93,5 +94,5 @@ func readClient(row *storage.Client, before *registeredClient, log *zap.Logger) 
 		log.Error("client left out", zap.String("client_id", row.ID), zap.Error(err))
 		return nil
 	}
-	return &registeredClient{Client: client, secretHash: row.SecretHash, fetched: keepFetched(client, before)}
+	return &registeredClient{Client: client, secretHash: row.SecretHash, fetched: keepFetched(client, before), logo: row.Logo}
 }

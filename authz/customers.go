@@ -86,8 +86,12 @@ func nameOf(c *fapi.Client) string {
 }
 
 // onPages is a client as customers read about it.
-func onPages(c *fapi.Client) *web.Client {
-	return &web.Client{Name: nameOf(c), URL: c.URI, PolicyURL: c.PolicyURI, TermsURL: c.TOSURI}
+func (s *Server) onPages(c *fapi.Client) *web.Client {
+	page := &web.Client{Name: nameOf(c), URL: c.URI, PolicyURL: c.PolicyURI, TermsURL: c.TOSURI}
+	if known := s.clients.find(c.ID); known != nil {
+		page.LogoURL = known.logoURL()
+	}
+	return page
 }
 
 // pageClient is the client of a journey as a page shows it that has not looked at the journey. Of the redirect URIs only
@@ -97,7 +101,7 @@ func (s *Server) pageClient(_ context.Context, clientID, _ string) *web.Client {
 	if c == nil {
 		return nil
 	}
-	page := onPages(c.Client)
+	page := s.onPages(c.Client)
 	if i := slices.IndexFunc(c.RedirectURIs, func(uri string) bool { return !strings.HasPrefix(uri, "https:") }); i >= 0 {
 		page.RedirectURI = c.RedirectURIs[i]
 	}

@@ -37,7 +37,7 @@ func TestHybrid(t *testing.T) {
 	t.Parallel()
 	s := authztest.Start(t)
 	api := s.Client("bank-api")
-	all := fapi.FindProfile(fapi.OpenID).ResponseTypes
+	all := []string{"code", "code id_token", "code token", "code id_token token"}
 	fapi1, hybrid := s.Client("fapi1"), s.Client("hybrid")
 	ed := s.AddClient(t, "hybrid-ed", fapi.OpenID, fapi.ClientSecretBasic, map[string]any{"response_types": all, "id_token_signed_response_alg": "EdDSA"})
 	asJWT := s.AddClient(t, "hybrid-jwt", fapi.OpenID, fapi.ClientSecretBasic, map[string]any{"response_types": all, "access_token_format": "jwt"})
@@ -123,6 +123,46 @@ func TestHybrid(t *testing.T) {
 	}
 }
 
+// OpenID Connect Core §15.2 wants these of a server at which clients register by themselves.
+func TestImplicit(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t)
+	c, api := s.Client("hybrid"), s.Client("bank-api")
+	for _, test := range []struct{ name, responseType, params, hashes string }{
+		{"OpenID Connect Core §3.2.2.5: id_token", "id_token", "id_token iss state", "s_hash"},
+		{"OpenID Connect Core §3.2.2.5: id_token token", "id_token token", "access_token expires_in id_token iss scope state token_type", "at_hash s_hash"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			// Without a code there is nothing that a challenge would protect.
+			answer, mode := decided(t, s, c, "approve", map[string]string{"response_type": test.responseType, "scope": "openid email", "code_challenge": "", "code_challenge_method": ""}).Answered(t)
+			if names := strings.Join(slices.Sorted(maps.Keys(answer)), " "); mode != "fragment" || names != test.params {
+				t.Fatalf("answered by %s with %q", mode, names)
+			}
+			header, claims := s.Verified(t, answer.Get("id_token"))
+			for name, of := range map[string]string{"c_hash": "", "s_hash": "state-1", "at_hash": answer.Get("access_token")} {
+				want := halfHash(header["alg"], of)
+				if !strings.Contains(test.hashes, name) {
+					want = nil
+				}
+				if claims[name] != want {
+					t.Errorf("%s is %v, want %v", name, claims[name], want)
+				}
+			}
+			if alone := test.responseType == "id_token"; (claims["email"] == "alice@example.com") != alone || claims["nonce"] != "nonce-1" {
+				t.Errorf("§5.4: scopes ask for claims of the ID token only when there is no access token: %v", claims)
+			}
+			if access := answer.Get("access_token"); access != "" && (!isActive(t, api, access) || c.Get(t, "/userinfo", access).JSON["email"] != "alice@example.com") {
+				t.Error("the access token is not good")
+			}
+		})
+	}
+	t.Run("without the grant_type implicit", func(t *testing.T) {
+		t.Parallel()
+		s.Client("web").Post(t, "/par", s.Client("web").Params(map[string]string{"response_type": "id_token"})).Refused(t, http.StatusBadRequest, fapi.UnauthorizedClient)
+	})
+}
+
 // A token from the authorization endpoint ends as every other does, redeemed or not.
 func TestHybrid_AccessTokenEnds(t *testing.T) {
 	t.Parallel()
@@ -193,12 +233,12 @@ func TestHybrid_Refuses(t *testing.T) {
 		{"F1A-02: code by query", fapi1, map[string]string{"response_type": "code", "response_mode": "query"}, fapi.InvalidRequest, "query"},
 		{"F1A-02: code by form_post", fapi1, map[string]string{"response_type": "code", "response_mode": "form_post"}, fapi.InvalidRequest, "query"},
 		{"F1A-02: code by fragment", fapi1, map[string]string{"response_type": "code", "response_mode": "fragment"}, fapi.InvalidRequest, "query"},
-		{"JARM-03: an ID token by query.jwt, not encrypted", fapi1, map[string]string{"response_mode": "query.jwt"}, fapi.InvalidRequest, "fragment"},
 		{"F1B-18: no nonce", fapi1, map[string]string{"nonce": ""}, fapi.InvalidRequest, "fragment"},
 		{"OpenID Connect Core §3.3.2.11: no nonce", hybrid, map[string]string{"response_type": "code id_token", "nonce": ""}, fapi.InvalidRequest, "fragment"},
 		{"OpenID Connect Core §3.3: code id_token without openid", hybrid, map[string]string{"response_type": "code id_token", "scope": "accounts"}, fapi.InvalidScope, "fragment"},
 		{"RFC 9700 §2.1.2: token alone", hybrid, map[string]string{"response_type": "token"}, fapi.UnsupportedResponseType, "fragment"},
-		{"RFC 9700 §2.1.2: id_token alone", hybrid, map[string]string{"response_type": "id_token"}, fapi.UnsupportedResponseType, "fragment"},
+		{"F1A-02: id_token alone", fapi1, map[string]string{"response_type": "id_token"}, fapi.UnsupportedResponseType, "fragment"},
+		{"OpenID Connect Core §3.2.2.1: id_token without a nonce", hybrid, map[string]string{"response_type": "id_token", "nonce": ""}, fapi.InvalidRequest, "fragment"},
 		{"OAuth Multiple Response Types §5: tokens by query", hybrid, map[string]string{"response_type": "code token", "response_mode": "query"}, fapi.InvalidRequest, "fragment"},
 		{"RFC 8705 §3: a token that must be bound", bound, map[string]string{"response_type": "code token"}, fapi.UnauthorizedClient, "fragment"},
 		{"RFC 8705 §3: a token that must be bound, with an ID token", bound, map[string]string{"response_type": "code id_token token"}, fapi.UnauthorizedClient, "fragment"},

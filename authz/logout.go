@@ -160,7 +160,8 @@ func (s *Server) askLogout(w http.ResponseWriter, r *http.Request, q *logout, se
 		page.Customer = profile.Username
 	}
 	if c := s.clients.find(q.ClientID); c != nil {
-		page.Client = &web.Client{Name: nameOf(c.Client), URL: c.URI, RedirectURI: q.RedirectURI}
+		page.Client = s.onPages(c.Client)
+		page.Client.RedirectURI = q.RedirectURI
 	}
 	s.rendered(s.pages.SignOut(w, http.StatusOK, page))
 }

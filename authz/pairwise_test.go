@@ -82,7 +82,8 @@ func TestSessionID(t *testing.T) {
 	t.Parallel()
 	s := authztest.Start(t)
 	s.AddCustomer(t, "bob", "77")
-	app, other := s.AddClient(t, "app", fapi.OpenID, fapi.ClientSecretBasic, nil), s.AddClient(t, "other", fapi.OpenID, fapi.ClientSecretBasic, nil)
+	told := map[string]any{"backchannel_logout_uri": "https://app.example/logout"} // who is not has no use for it
+	app, other := s.AddClient(t, "app", fapi.OpenID, fapi.ClientSecretBasic, told), s.AddClient(t, "other", fapi.OpenID, fapi.ClientSecretBasic, told)
 	sid := func(b *authztest.Browser, c *authztest.Client, changes map[string]string) string {
 		t.Helper()
 		id, _ := idClaims(t, signIn(t, b, c, changes))["sid"].(string)

@@ -34,7 +34,7 @@ type pushed struct {
 // pushAuthorization answers POST /par (RFC 9126 §2). The request is stored as a pending authorization; nobody has been
 // asked anything yet.
 func (s *Server) pushAuthorization(ctx context.Context, r *Request) (Response, error) {
-	if !r.Client.MayUse(fapi.GrantAuthorizationCode) {
+	if !r.Client.Redirects() {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for the authorization code grant.")
 	}
 	params, err := s.resolveRequest(ctx, r.registered, withoutCredentials(r.Form), false)

@@ -189,6 +189,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*registered, 
 		made.secret, made.hasSecret = newSecret(), true
 		n.SecretHash = fapi.SecretHash(made.secret)
 	}
+	n.Logo = s.newLogo(ctx, c)
 	made.metadata = stored
 	if made.issuedAt, err = s.db.Register(ctx, n); err != nil {
 		return nil, registrationRefused(err)

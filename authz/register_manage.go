@@ -112,7 +112,7 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request) (*r
 	default:
 		made.secret = secret
 	}
-	err = s.db.ReplaceRegistration(ctx, m.ID, m.hash, fapi.SecretHash(made.token), stored, secretHash)
+	err = s.db.ReplaceRegistration(ctx, m.ID, m.hash, fapi.SecretHash(made.token), stored, secretHash, s.newLogo(ctx, c))
 	if err != nil {
 		return nil, registrationRefused(err)
 	}

@@ -416,7 +416,7 @@ func TestFindClient_Bounded(t *testing.T) {
 // clientLookups counts how often the database was asked for one client.
 func clientLookups(s *authztest.Server) (n int) {
 	for _, sql := range s.Trace.SQL() {
-		if strings.Contains(sql, "FROM clients WHERE client_id") {
+		if strings.HasSuffix(sql, "WHERE c.client_id = $1") {
 			n++
 		}
 	}

@@ -1,12 +1,15 @@
 package authz
 
 import (
+	"context"
 	"crypto/x509"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -64,8 +67,56 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 
 var errTooLarge = fapi.Refuse(fapi.InvalidRequest, "The request is too large.").WithStatus(http.StatusRequestEntityTooLarge)
 
-// certificates returns the chain that the client proved in the TLS handshake.
+// proxiedKey is the context's key of the certificates that a trusted proxy hands over.
+type proxiedKey struct{}
+
+// behindProxy lets the certificate that a trusted proxy took from a client count in the place of the proxy's own. From
+// anybody else the header means nothing.
+func (s *Server) behindProxy(next http.Handler) http.Handler {
+	h := s.CertificateHeader
+	if h == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.Trusts(r.RemoteAddr) {
+			s.warnUntrusted(r)
+			next.ServeHTTP(w, r)
+			return
+		}
+		certs, err := h.Certificates(r.Header)
+		if err != nil { // not the same as no certificate
+			s.refuse(w, r, nil, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), proxiedKey{}, certs)))
+	})
+}
+
+// warnUntrusted says that somebody tries to pass for a proxy, or that a proxy is missing from the settings: not more than
+// once a minute, for anybody can make it say so.
+func (s *Server) warnUntrusted(r *http.Request) {
+	now, last := s.now().Unix(), s.warnedAt.Load()
+	if s.CertificateHeader.Present(r.Header) && now-last >= 60 && s.warnedAt.CompareAndSwap(last, now) {
+		s.log.Warn("header of client certificates ignored: not from a trusted proxy", zap.String("peer", r.RemoteAddr), zap.String("path", r.URL.Path))
+	}
+}
+
+// trustedIssuers are the authorities that may vouch for the certificate of a request. Where the proxy has checked that
+// already, the certificate vouches for itself: what else is wrong with it still counts.
+func (s *Server) trustedIssuers(r *Request) *x509.CertPool {
+	if r.HTTP.Context().Value(proxiedKey{}) == nil || !s.CertificateHeader.Verified || len(r.Certificates) == 0 {
+		return s.ClientCAs
+	}
+	itself := x509.NewCertPool()
+	itself.AddCert(r.Certificates[0])
+	return itself
+}
+
+// certificates returns the chain that the client proved in the TLS handshake, with us or with a trusted proxy.
 func certificates(r *http.Request) []*x509.Certificate {
+	if proxied, ok := r.Context().Value(proxiedKey{}).([]*x509.Certificate); ok {
+		return proxied
+	}
 	if r.TLS == nil {
 		return nil
 	}

@@ -34,7 +34,6 @@ func badRequests() []badRequest {
 		{"OP-01: without response_type", without("response_type"), fapi.InvalidRequest, ""},
 		{"an empty response_type", v("response_type", ""), fapi.InvalidRequest, ""},
 		{"RFC 9700 §2.1.2: response_type token", v("response_type", "token"), fapi.UnsupportedResponseType, ""},
-		{"response_type id_token", v("response_type", "id_token"), fapi.UnsupportedResponseType, ""},
 		{"response_type none", v("response_type", "none"), fapi.UnsupportedResponseType, ""},
 		{"response_type in capitals", v("response_type", "CODE"), fapi.UnsupportedResponseType, ""},
 		{"response_type twice", v("response_type", "code", "response_type", "code"), fapi.InvalidRequest, ""},

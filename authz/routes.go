@@ -32,6 +32,7 @@ const (
 	openAppPath       = consent.CustomerPath + "/open"
 	devicePath        = "/device"
 	deviceAuthPath    = "/device_authorization"
+	logoPath          = "/clients/logo"
 )
 
 // route is an endpoint that clients call.
@@ -76,6 +77,7 @@ func (s *Server) Public() http.Handler {
 	s.consents.MountPages(pages)
 	pages.NotFoundHandler = http.HandlerFunc(s.notFound)
 	pages.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
+	s.handle(r, logoPath, get, s.serveLogo)
 	r.PathPrefix("/static/").Handler(s.pages.Static())
 	r.NotFoundHandler = s.pages.Protect(pages)
 	return r
@@ -85,7 +87,7 @@ func (s *Server) Public() http.Handler {
 func (s *Server) MutualTLS() http.Handler {
 	r := s.router()
 	r.NotFoundHandler = http.NotFoundHandler()
-	return r
+	return s.behindProxy(r)
 }
 
 func (s *Server) router() *mux.Router {

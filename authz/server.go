@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,6 +39,8 @@ type Config struct {
 
 	Registration Registration // clients that register themselves
 
+	CertificateHeader *fapi.CertificateHeader // in which proxies in front of MutualTLS hand over client certificates; nil: there are none
+
 	RequestURILifetime time.Duration // at most, of a pushed request (RFC 9126 §2.2); 0: the profile's, and never longer than that
 }
 
@@ -55,10 +58,12 @@ type Server struct {
 	log      *zap.Logger
 	clients  clientCache
 	notices  *notify.Queue
+	logos    logos
 	outbound *outbound.Client
 	nonces   *fapi.Nonces
 	pageKey  []byte // of pageProof
 	metadata []byte
+	warnedAt atomic.Int64 // Unix time, of an untrusted header
 	now      func() time.Time
 }
 
@@ -80,6 +85,7 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
 		engine: engine.New(c.Issuer, c.Resource, c.DetailTypes, p.DB, p.Keys),
 		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")), pageKey: p.DB.Keys().Derive("consent pages"),
+		logos: logos{woken: make(chan struct{}, 1)},
 	}
 	if s.outbound = p.Outbound; s.outbound == nil {
 		s.outbound = outbound.New(outbound.Options{})
@@ -111,6 +117,11 @@ func (c *Config) check() error {
 	if c.RequestURILifetime != 0 && c.RequestURILifetime < minRequestURILifetime {
 		wrong = append(wrong, fmt.Errorf("request_uri lifetime %v: at least %v", c.RequestURILifetime, minRequestURILifetime))
 	}
+	if c.CertificateHeader != nil {
+		if err := c.CertificateHeader.Check(); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
 	if err := c.Registration.check(); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -124,6 +135,7 @@ func (c *Config) check() error {
 func (s *Server) Run(ctx context.Context) {
 	go s.db.PurgeEvery(ctx, time.Minute, func(err error) { s.log.Error("purge failed", zap.Error(err)) })
 	go s.rotateKeys(ctx)
+	go s.fetchLogos(ctx)
 	notices := make(chan struct{})
 	go func() { s.notices.Run(ctx); close(notices) }()
 	s.db.Watch(ctx, func(table string) {
@@ -131,8 +143,9 @@ func (s *Server) Run(ctx context.Context) {
 		if table == "notifications" {
 			s.notices.Wake()
 		}
-		if table == "" || table == "clients" {
+		if table == "" || table == "clients" || table == "client_logos" {
 			err = s.clients.load(ctx, s.db, s.log)
+			s.wakeLogos()
 		}
 		if table == "" || table == "signing_keys" {
 			err = errors.Join(err, s.keys.Load(ctx))

@@ -140,7 +140,7 @@ func (m *moduleResult) conclude(r *moduleRun, gaveUp error) {
 			r.suite.waitState(ctx, m.ID, endLimit, finished, interrupted)
 		}
 	}
-	info, err := r.suite.info(ctx, m.ID)
+	info, err := r.suite.ended(ctx, m.ID)
 	if err != nil {
 		m.Result, m.Note = failed, joinNotes(m.Note, err.Error())
 		return

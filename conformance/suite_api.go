@@ -27,6 +27,7 @@ const (
 	maxSuiteAnswer = 64 << 20         // a module's log holds whole pages
 	longPoll       = 20 * time.Second // the suite ends one after 30
 	readAttempts   = 5
+	startLimit     = 3 * time.Second
 )
 
 // The states of a module, as the suite names them.
@@ -107,9 +108,17 @@ func (a *suiteAPI) createModule(ctx context.Context, plan string, m moduleSpec) 
 	return out.ID, a.call(ctx, http.MethodPost, "runner", query, nil, &out)
 }
 
-// start starts a module that is configured.
+// start starts a module that is configured. The suite has been seen to start one and then to fail at saying so, because what
+// it was about to describe changed under its hands: whether it runs is asked apart.
 func (a *suiteAPI) start(ctx context.Context, id string) error {
-	return a.call(ctx, http.MethodPost, "runner/"+id, nil, nil, nil)
+	err := a.call(ctx, http.MethodPost, "runner/"+id, nil, nil, nil)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if state, failed := a.waitState(ctx, id, startLimit, running, waiting, finished, interrupted); failed == nil && state != "" {
+		return nil
+	}
+	return err
 }
 
 // stop ends a module. One that has ended is no error.
@@ -156,6 +165,20 @@ type moduleInfo struct{ Status, Result string }
 
 func (a *suiteAPI) info(ctx context.Context, id string) (i moduleInfo, err error) {
 	return i, a.call(ctx, http.MethodGet, "info/"+id, nil, nil, &i)
+}
+
+// ended returns what the suite's database says of a module that has ended, of which the database may hear a moment later
+// than those who wait.
+func (a *suiteAPI) ended(ctx context.Context, id string) (moduleInfo, error) {
+	for deadline := time.Now().Add(endLimit); ; {
+		i, err := a.info(ctx, id)
+		if err != nil || i.Status == finished || i.Status == interrupted || time.Now().After(deadline) {
+			return i, err
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return i, err
+		}
+	}
 }
 
 // browserState is what the suite's browser does, or a person would have to do.

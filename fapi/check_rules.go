@@ -156,7 +156,7 @@ func enforced(duty string) func(*Client) (Verdict, string) {
 	return func(*Client) (Verdict, string) { return Enforced, duty }
 }
 
-func usesBrowser(c *Client) bool { return c.MayUse(GrantAuthorizationCode) }
+func usesBrowser(c *Client) bool { return c.Redirects() }
 
 func isJARM(mode string) bool { return mode == "jwt" || strings.HasSuffix(mode, ".jwt") }
 

@@ -31,6 +31,7 @@ const (
 // Grant types (RFC 6749, RFC 8628 §3.4, RFC 8693 §2.1).
 const (
 	GrantAuthorizationCode = "authorization_code"
+	GrantImplicit          = "implicit" // ID tokens from the authorization endpoint without a code
 	GrantRefreshToken      = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
@@ -148,6 +149,9 @@ func (c *Client) MustBind() bool {
 	return c.profile.SenderConstraint == Required || c.CertificateBoundAccessTokens || c.DPoPBoundAccessTokens ||
 		c.profile.SenderConstraint == ForPublic && c.Public()
 }
+
+// Redirects tells whether the client sends customers here by their browsers, and has them sent back.
+func (c *Client) Redirects() bool { return len(c.ResponseTypes) > 0 }
 
 // MustPush tells whether the client's authorization requests must be pushed (RFC 9126 §6).
 func (c *Client) MustPush() bool { return c.profile.PAR == Required || c.RequirePAR }

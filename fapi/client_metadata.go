@@ -17,7 +17,7 @@ var grantTypes = GrantTypes()
 
 // GrantTypes lists the grant types that some profile allows.
 func GrantTypes() []string {
-	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange}
+	return []string{GrantAuthorizationCode, GrantImplicit, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange}
 }
 
 // ParseClient reads a client's metadata, fills in the defaults and checks it against its profile. The error names all
@@ -187,11 +187,18 @@ func (c *Client) checkGrants(w *faults) {
 			w.add("response_modes", "response_modes %q: profile %s wants one of %q, or jwt", mode, c.Profile, c.profile.ResponseModes)
 		}
 	}
-	if len(c.ResponseTypes) > 0 != c.MayUse(GrantAuthorizationCode) {
+	withCode := func(rt string) bool { return hasToken(rt, "code") }
+	if slices.ContainsFunc(c.ResponseTypes, withCode) != c.MayUse(GrantAuthorizationCode) {
 		w.add("response_types", "response_types and grant_types disagree about the authorization code")
 	}
-	if c.MayUse(GrantAuthorizationCode) && len(c.RedirectURIs) == 0 {
-		w.add("redirect_uris", "redirect_uris must name at least one for the authorization code grant")
+	if slices.ContainsFunc(c.ResponseTypes, withoutCode) && !c.MayUse(GrantImplicit) {
+		w.add("response_types", "response_types without code need the grant_type implicit (OpenID Connect Registration §2)")
+	}
+	if c.MayUse(GrantImplicit) && (!c.profile.implicit() || !c.Redirects()) {
+		w.add("grant_types", "grant_types: profile %s (%s) has no implicit grant, or response_types are missing", c.Profile, c.profile.Source)
+	}
+	if c.Redirects() && len(c.RedirectURIs) == 0 {
+		w.add("redirect_uris", "redirect_uris must name at least one for these response_types")
 	}
 	for _, scope := range c.scopes {
 		if !validScope(scope) {

@@ -166,7 +166,7 @@ var profiles = map[ProfileName]*Profile{
 		PKCE:                ForPublic,
 		SenderConstraint:    Optional,
 		Bindings:            bothWays,
-		ResponseTypes:       []string{"code", "code id_token", "code token", "code id_token token"},
+		ResponseTypes:       []string{"code", "code id_token", "code token", "code id_token token", "id_token", "id_token token"},
 		ResponseModes:       append([]string{"query", "fragment", "form_post"}, signedModes...),
 		UnknownScope:        Optional,
 		RequestURILifetime:  time.Minute,
@@ -213,6 +213,9 @@ func messageSigning() *Profile {
 	p.Name, p.Source, p.RequestObject = FAPI2MessageSigning, "FAPI 2.0 Message Signing, Final, §5.3 to §5.5", Required
 	return &p
 }
+
+// implicit tells whether the profile has response types without a code.
+func (p *Profile) implicit() bool { return slices.ContainsFunc(p.ResponseTypes, withoutCode) }
 
 // FindProfile returns the profile of that name, or nil.
 func FindProfile(name ProfileName) *Profile { return profiles[name] }

@@ -220,7 +220,9 @@ func (r *RegistrationRules) choose(c *Client) error {
 		c.TokenEndpointAuthMethod = preferred(ClientSecretBasic, p.ClientAuth, nil)
 	}
 	if asked := len(c.GrantTypes); asked > 0 {
-		c.GrantTypes = keep(c.GrantTypes, func(grant string) bool { return slices.Contains(grantTypes, grant) })
+		c.GrantTypes = keep(c.GrantTypes, func(grant string) bool {
+			return slices.Contains(grantTypes, grant) && (grant != GrantImplicit || p.implicit()) // hybrid clients name it: OpenID Connect Registration §2
+		})
 		if len(c.GrantTypes) == 0 {
 			return refuseMetadata(&Fault{"grant_types", errors.New("grant_types: none is supported")})
 		}

@@ -81,7 +81,7 @@ func (c *Client) CheckRedirect(params url.Values) (*Redirect, error) {
 	r := &Redirect{URI: uri, ResponseType: responseType(params.Get("response_type")), State: params.Get("state")}
 	r.ResponseMode = c.responseMode(r.ResponseType, params.Get("response_mode"))
 	if r.ResponseMode == "" {
-		r.ResponseMode = c.fallbackMode(r.ResponseType)
+		r.ResponseMode = fallbackMode(r.ResponseType, params.Get("response_mode"))
 	}
 	if checkState(r.State) != nil {
 		r.State = ""
@@ -209,7 +209,7 @@ func (q *AuthorizationRequest) readPKCE(params url.Values, c *Client) error {
 	if q.CodeChallenge != "" {
 		return CheckCodeChallenge(q.CodeChallenge, method)
 	}
-	if c.MustPKCE() {
+	if c.MustPKCE() && hasToken(q.ResponseType, "code") {
 		return errNoChallenge
 	}
 	if method != "" {

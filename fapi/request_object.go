@@ -72,7 +72,7 @@ func (c *Client) ResolveRequest(params url.Values, in RequestObjectContext) (url
 	switch {
 	case signed.Has("request") || signed.Has("request_uri"): // RFC 9101 §4
 		return signed, Refuse(InvalidRequestObject, "A request object must hold neither request nor request_uri.")
-	case in.AtAuthorizationEndpoint && params.Get("response_type") != "" && params.Get("response_type") != signed.Get("response_type"):
+	case in.AtAuthorizationEndpoint && params.Get("response_type") != "" && responseType(params.Get("response_type")) != responseType(signed.Get("response_type")):
 		return signed, Refuse(InvalidRequest, "The response_type is not the one in the request object.") // OpenID Connect Core §6.1
 	case signed.Get("redirect_uri") == "":
 		return signed, Refuse(InvalidRequestObject, "The request object has no redirect_uri.")

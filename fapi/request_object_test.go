@@ -225,6 +225,15 @@ func TestResolveRequest_refusesWhatIsNoObject(t *testing.T) {
 	}
 }
 
+func TestResolveRequest_orderOfResponseType(t *testing.T) {
+	t.Parallel()
+	object := makeObject(jose.ES256, nil, map[string]any{"response_type": "code id_token"})
+	for beside, code := range map[string]Code{"id_token code": "", "code token": InvalidRequest} {
+		_, err := openTPP().ResolveRequest(url.Values{"client_id": {"tpp"}, "request": {object}, "response_type": {beside}}, objectContext(true))
+		refused(t, err, code)
+	}
+}
+
 func TestResolveRequest_beside(t *testing.T) {
 	t.Parallel()
 	object := makeObject(jose.ES256, nil, nil)

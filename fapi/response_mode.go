@@ -20,6 +20,8 @@ func hasToken(responseType, what string) bool {
 	return slices.Contains(strings.Fields(responseType), what)
 }
 
+func withoutCode(responseType string) bool { return !hasToken(responseType, "code") }
+
 // Signed tells whether a response mode is one of JARM's.
 func Signed(mode string) bool { return strings.HasSuffix(mode, ".jwt") }
 
@@ -56,9 +58,10 @@ func (c *Client) responseMode(responseType, mode string) string {
 	return ""
 }
 
-// fallbackMode is how a client is told that it may not have the response mode, or the response type, that it asked for.
-func (c *Client) fallbackMode(responseType string) string {
-	if len(c.ResponseModes) > 0 && !slices.ContainsFunc(c.ResponseModes, func(mode string) bool { return mode != "jwt" && !Signed(mode) }) {
+// fallbackMode is how a client is told that it may not have the response mode, or the response type, that it asked for:
+// signed only if it asked for that.
+func fallbackMode(responseType, mode string) string {
+	if mode == "jwt" || slices.Contains(signedModes, mode) {
 		return signedMode(responseType)
 	}
 	return defaultMode(responseType)
@@ -72,12 +75,12 @@ func (c *Client) checkResponse(params url.Values) error {
 		return Refuse(InvalidRequest, "The response_type is missing.")
 	case !slices.Contains(c.profile.ResponseTypes, rt):
 		return Refuse(UnsupportedResponseType, "The response_type is not supported for this client.")
+	case c.responseMode(rt, params.Get("response_mode")) == "":
+		return Refuse(InvalidRequest, "The response_mode is not supported for this client and this response_type.")
 	case !slices.Contains(c.ResponseTypes, rt):
 		return Refuse(UnauthorizedClient, "The client did not register this response_type.")
 	case hasToken(rt, "token") && c.MustBind():
 		return Refuse(UnauthorizedClient, "The client's tokens are bound: none comes from the authorization endpoint, where nothing is proved.")
-	case c.responseMode(rt, params.Get("response_mode")) == "":
-		return Refuse(InvalidRequest, "The response_mode is not supported for this client and this response_type.")
 	}
 	return nil
 }

@@ -11,6 +11,9 @@ import (
 func responder(profile ProfileName, change func(*Client)) *Client {
 	c := tpp(profile)
 	c.ResponseTypes = append([]string(nil), FindProfile(profile).ResponseTypes...)
+	if FindProfile(profile).implicit() {
+		c.GrantTypes = []string{GrantAuthorizationCode, GrantImplicit}
+	}
 	if change != nil {
 		change(c)
 	}
@@ -38,10 +41,12 @@ func TestResponseMode(t *testing.T) {
 		{"OAuth Form Post §2: an ID token by form_post", OpenID, nil, "code id_token", "form_post", "form_post", "", ""},
 		{"JARM §2.3.4: jwt of a code is query.jwt", OpenID, nil, "code", "jwt", "query.jwt", "", ""},
 		{"JARM §2.3.4: jwt of an ID token is fragment.jwt", OpenID, nil, "code id_token", "jwt", "fragment.jwt", "", ""},
-		{"JARM §2.3.1: no ID token by query.jwt", OpenID, nil, "code id_token", "query.jwt", "", InvalidRequest, "fragment"},
+		{"JARM §2.3.1: no ID token by query.jwt", OpenID, nil, "code id_token", "query.jwt", "", InvalidRequest, "fragment.jwt"},
 		{"JARM §2.3.1: but an encrypted one", OpenID, encrypts, "code id_token", "query.jwt", "query.jwt", "", ""},
 		{"JARM §2.3.3: form_post.jwt", OpenID, nil, "code", "form_post.jwt", "form_post.jwt", "", ""},
 		{"RFC 6749 §3.1.1: no response_type that is unknown", OpenID, nil, "code foo", "", "", UnsupportedResponseType, "query"},
+		{"OpenID Connect Core §3.2: an ID token alone by fragment", OpenID, nil, "id_token", "", "fragment", "", ""},
+		{"OpenID Connect Core §3.2: never by query", OpenID, nil, "token id_token", "query", "", InvalidRequest, "fragment"},
 		{"RFC 9700 §2.1.2: no token alone", OpenID, nil, "token", "", "", UnsupportedResponseType, "fragment"},
 		{"RFC 6749 §3.1.1: no word twice", OpenID, nil, "code code", "", "", UnsupportedResponseType, "query"},
 
@@ -60,12 +65,12 @@ func TestResponseMode(t *testing.T) {
 		{"F2-09: no code by fragment", FAPI2, nil, "code", "fragment", "", InvalidRequest, "query"},
 		{"F2-07: no ID token", FAPI2, nil, "code id_token", "", "", UnsupportedResponseType, "fragment"},
 		{"MS-03: all modes of the profile are the default", FAPI2MessageSigning, nil, "code", "", "query", "", ""},
-		{"MS-03: no other than registered", FAPI2MessageSigning, modes("jwt"), "code", "", "", InvalidRequest, "query.jwt"},
+		{"MS-03: no other than registered", FAPI2MessageSigning, modes("jwt"), "code", "", "", InvalidRequest, "query"},
 		{"MS-03: jwt when registered", FAPI2MessageSigning, modes("jwt"), "code", "jwt", "query.jwt", "", ""},
 		{"MS-03: jwt is its own long form", FAPI2MessageSigning, modes("jwt"), "code", "query.jwt", "query.jwt", "", ""},
 		{"MS-03: jwt is not form_post.jwt", FAPI2MessageSigning, modes("jwt"), "code", "form_post.jwt", "", InvalidRequest, "query.jwt"},
 		{"MS-03: query.jwt is what jwt stands for", FAPI2MessageSigning, modes("query.jwt"), "code", "jwt", "query.jwt", "", ""},
-		{"MS-03: the refusal of a client that may query goes there", FAPI2MessageSigning, modes("query"), "code", "jwt", "", InvalidRequest, "query"},
+		{"MS-03: a refusal is signed when that was asked for", FAPI2MessageSigning, modes("query"), "code", "jwt", "", InvalidRequest, "query.jwt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +89,7 @@ func TestResponseMode(t *testing.T) {
 			if got.ResponseMode != test.want || redirect.ResponseMode != test.want {
 				t.Errorf("answered by %q, refused by %q, want %q", got.ResponseMode, redirect.ResponseMode, test.want)
 			}
-			if got.ResponseType != strings.TrimSpace(got.ResponseType) || !strings.HasPrefix(got.ResponseType, "code") {
+			if got.ResponseType != strings.TrimSpace(got.ResponseType) || strings.HasPrefix(got.ResponseType, "token") {
 				t.Errorf("response_type %q", got.ResponseType)
 			}
 		})

@@ -21,27 +21,32 @@ func eachVector(t *testing.T, kind string, test func(t *testing.T, v map[string]
 		t.Fatalf("no testdata/%s-*.txt", kind)
 	}
 	for _, file := range files {
-		vector, comment, last := map[string]string{}, "", ""
-		for line := range strings.Lines(string(must(os.ReadFile(file)))) {
-			line = strings.TrimRight(line, "\r\n")
-			name, value, ok := strings.Cut(line, ": ")
-			switch {
-			case strings.HasPrefix(line, "#"):
-				comment += strings.TrimPrefix(line, "#")
-			case strings.HasPrefix(line, "  "):
-				vector[last] += line[2:]
-			case ok:
-				vector[name], last = value, name
-			default:
-				t.Fatalf("%s: cannot read %q", file, line)
-			}
-		}
+		vector, comment := readVector(t, file)
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			t.Log(comment)
 			test(t, vector)
 		})
 	}
+}
+
+func readVector(t testing.TB, file string) (vector map[string]string, comment string) {
+	vector, last := map[string]string{}, ""
+	for line := range strings.Lines(string(must(os.ReadFile(file)))) {
+		line = strings.TrimRight(line, "\r\n")
+		name, value, ok := strings.Cut(line, ": ")
+		switch {
+		case strings.HasPrefix(line, "#"):
+			comment += strings.TrimPrefix(line, "#")
+		case strings.HasPrefix(line, "  "):
+			vector[last] += line[2:]
+		case ok:
+			vector[name], last = value, name
+		default:
+			t.Fatalf("%s: cannot read %q", file, line)
+		}
+	}
+	return vector, comment
 }
 
 func TestVectors_dpop(t *testing.T) {

@@ -30,6 +30,8 @@ type Config struct {
 	ClientID       string
 	Authentication Authentication
 
+	CertificateHeader *fapi.CertificateHeader // in which proxies in front of the service hand over client certificates; nil: there are none
+
 	RootCAs   *x509.CertPool  // who may vouch for the authorization server's certificate; nil: those of the operating system
 	Transport *http.Transport // to reach the authorization server, with a proxy for example; it is cloned. nil: a direct one
 	Timeout   time.Duration   // of one call of the authorization server; 0: 5 seconds
@@ -173,6 +175,11 @@ func (c *Config) check() error {
 	}
 	if c.DPoPNonceKey != nil && len(c.DPoPNonceKey) < minNonceKey {
 		add("DPoPNonceKey: needs %d bytes or more", minNonceKey)
+	}
+	if c.CertificateHeader != nil {
+		if err := c.CertificateHeader.Check(); err != nil {
+			add("CertificateHeader: %w", err)
+		}
 	}
 	c.checkSignatures(add)
 	return errors.Join(wrong...)

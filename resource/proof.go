@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"strings"
 
@@ -20,11 +21,26 @@ var (
 	errMemoryFails = fapi.Refuse(fapi.TemporarilyUnavailable, "The DPoP proof cannot be checked just now.")
 )
 
+// certificates returns the chain that the caller proved in the TLS handshake, with us or with a trusted proxy.
+func (g *Guard) certificates(r *http.Request) ([]*x509.Certificate, error) {
+	if h := g.config.CertificateHeader; h != nil && h.Trusts(r.RemoteAddr) {
+		return h.Certificates(r.Header)
+	}
+	if r.TLS == nil {
+		return nil, nil
+	}
+	return r.TLS.PeerCertificates, nil
+}
+
 // possession tells which keys the caller has proved to hold: the certificate's in the TLS handshake, and that of a DPoP
 // proof, which must be made for this request and this token.
 func (g *Guard) possession(r *http.Request, s scheme, token string) (proved fapi.Confirmation, use fapi.Use, err error) {
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		proved.X5TS256 = fapi.CertificateThumbprint(r.TLS.PeerCertificates[0])
+	certs, err := g.certificates(r)
+	if err != nil {
+		return proved, use, err
+	}
+	if len(certs) > 0 {
+		proved.X5TS256 = fapi.CertificateThumbprint(certs[0])
 	}
 	if s != dpop {
 		return proved, use, nil

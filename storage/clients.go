@@ -15,12 +15,15 @@ type Client struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	DisabledAt *time.Time
+	Logo       string // version of its logo; "": it has none
 }
 
 const (
-	clientColumns = `client_id, metadata, secret_hash, created_at, updated_at, disabled_at`
+	selectClientsSQL = `
+SELECT c.client_id, c.metadata, c.secret_hash, c.created_at, c.updated_at, c.disabled_at, coalesce(l.version, '')
+FROM clients c LEFT JOIN client_logos l ON l.client_id = c.client_id AND l.source = c.metadata->>'logo_uri'`
 
-	listClientsSQL = `SELECT ` + clientColumns + ` FROM clients ORDER BY client_id`
+	listClientsSQL = selectClientsSQL + ` ORDER BY c.client_id`
 
 	saveClientSQL = `
 INSERT INTO clients (client_id, metadata, secret_hash) VALUES ($1, $2, $3)

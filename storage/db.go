@@ -73,7 +73,7 @@ func (db *DB) Keys() *Keyring { return db.keys.Load() }
 func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // Watch calls changed with a table's name whenever another replica, a command or this one changed it ("clients",
-// "signing_keys", "data_keys"), and with "" after a time in which changes may have been missed. It returns when ctx ends.
+// "client_logos", "signing_keys", "data_keys"), and with "" after a time in which changes may have been missed. It returns when ctx ends.
 func (db *DB) Watch(ctx context.Context, changed func(table string)) {
 	for ctx.Err() == nil {
 		if err := db.listen(ctx, changed); err != nil && ctx.Err() == nil {

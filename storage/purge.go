@@ -18,6 +18,9 @@ var purgeSQL = []string{
         AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.session_id = a.session_id) LIMIT $1)`,
 	`DELETE FROM user_code_failures WHERE source IN (SELECT source FROM user_code_failures WHERE source <> '' AND since < now() - interval '1 day' LIMIT $1)`,
 	`DELETE FROM registration_tokens WHERE hash IN (SELECT hash FROM registration_tokens WHERE expires_at < now() LIMIT $1)`,
+	// Of a client that names another logo now, or none.
+	`DELETE FROM client_logos WHERE client_id IN (SELECT l.client_id FROM client_logos l JOIN clients c USING (client_id)
+        WHERE l.source IS DISTINCT FROM c.metadata->>'logo_uri' LIMIT $1)`,
 	`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE published_until < now() - ` + hintsVerifiable + ` LIMIT $1)`,
 }
 

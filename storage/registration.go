@@ -27,6 +27,7 @@ type NewRegistration struct {
 	TokenHash        []byte // SHA-256 of its registration access token
 	InitialTokenHash []byte // SHA-256 of the initial access token that this uses; nil: none was needed
 	PerHour          int    // so many may register in an hour
+	Logo             *Logo  // nil: it names none
 }
 
 // Registration is a client that registered itself.
@@ -51,7 +52,8 @@ used AS (UPDATE registration_tokens SET uses_left = uses_left - 1
 made AS (INSERT INTO clients (client_id, metadata, secret_hash)
     SELECT $3, $4, $5 WHERE (SELECT there FROM room) AND ($2::bytea IS NULL OR EXISTS (SELECT 1 FROM used))
     RETURNING client_id, created_at),
-registered AS (INSERT INTO registrations (client_id, token_hash) SELECT client_id, $6 FROM made)
+registered AS (INSERT INTO registrations (client_id, token_hash) SELECT client_id, $6 FROM made),
+logo AS (INSERT INTO client_logos (client_id, source, png, version) SELECT client_id, $7::text, $8, $9 FROM made WHERE $7::text <> '')
 SELECT (SELECT there FROM room), (SELECT created_at FROM made)`
 
 	findRegistrationSQL = `
@@ -63,7 +65,9 @@ FROM clients c JOIN registrations r USING (client_id) WHERE c.client_id = $1 AND
 	replaceRegistrationSQL = `
 WITH kept AS (UPDATE registrations r SET token_hash = $2, next_hash = $3 FROM clients c
     WHERE r.client_id = $1 AND $2 IN (r.token_hash, r.next_hash) AND c.client_id = r.client_id AND c.disabled_at IS NULL
-    RETURNING r.client_id)
+    RETURNING r.client_id),
+logo AS (INSERT INTO client_logos (client_id, source, png, version) SELECT client_id, $6::text, $7, $8 FROM kept WHERE $6::text <> ''
+    ON CONFLICT (client_id) DO UPDATE SET source = EXCLUDED.source, png = EXCLUDED.png, version = EXCLUDED.version, tried_at = now())
 UPDATE clients SET metadata = $4, secret_hash = $5, updated_at = now() WHERE client_id IN (SELECT client_id FROM kept)`
 
 	// Tokens die with their grants; a consent that its client can use no more is one that it gave up.
@@ -76,7 +80,7 @@ revoked AS (UPDATE consents SET status = 'Revoked', status_changed_at = now()
     WHERE id IN (SELECT consent_id FROM ended) AND status = 'Authorised')
 SELECT client_id FROM gone`
 
-	findClientSQL = `SELECT ` + clientColumns + ` FROM clients WHERE client_id = $1`
+	findClientSQL = selectClientsSQL + ` WHERE c.client_id = $1`
 )
 
 // CreateInitialAccessToken stores an initial access token.
@@ -109,7 +113,9 @@ func (db *DB) MayRegister(ctx context.Context, initialTokenHash []byte, perHour 
 func (db *DB) Register(ctx context.Context, n NewRegistration) (createdAt time.Time, err error) {
 	var room bool
 	var made *time.Time
-	err = db.pool.QueryRow(ctx, registerSQL, n.PerHour, n.InitialTokenHash, n.ClientID, n.Metadata, n.SecretHash, n.TokenHash).Scan(&room, &made)
+	source, png, version := n.Logo.columns()
+	err = db.pool.QueryRow(ctx, registerSQL, n.PerHour, n.InitialTokenHash, n.ClientID, n.Metadata, n.SecretHash, n.TokenHash,
+		source, png, version).Scan(&room, &made)
 	switch {
 	case err != nil:
 		return createdAt, err
@@ -139,9 +145,11 @@ func (db *DB) UseNextToken(ctx context.Context, clientID string, hash []byte) er
 }
 
 // ReplaceRegistration replaces a client's metadata and secret for the holder of the token with presentedHash, who gets a
-// new token: presentedHash stays good until nextHash was used. It returns ErrNotFound when the presented one is not.
-func (db *DB) ReplaceRegistration(ctx context.Context, clientID string, presentedHash, nextHash, metadata, secretHash []byte) error {
-	return db.changeOne(ctx, replaceRegistrationSQL, clientID, presentedHash, nextHash, metadata, secretHash)
+// new token: presentedHash stays good until nextHash was used. Without a logo the stored one stays. It returns ErrNotFound
+// when the presented one is not.
+func (db *DB) ReplaceRegistration(ctx context.Context, clientID string, presentedHash, nextHash, metadata, secretHash []byte, logo *Logo) error {
+	source, png, version := logo.columns()
+	return db.changeOne(ctx, replaceRegistrationSQL, clientID, presentedHash, nextHash, metadata, secretHash, source, png, version)
 }
 
 // Unregister deletes a client for the holder of the token with that hash, and ends its grants, their tokens and consents.

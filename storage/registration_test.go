@@ -25,7 +25,7 @@ func TestRegistration_TokenIsCheckedByTheStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace := func(presented, next []byte) error {
-		return db.ReplaceRegistration(ctx, "a", presented, next, []byte(`{"n":1}`), nil)
+		return db.ReplaceRegistration(ctx, "a", presented, next, []byte(`{"n":1}`), nil, nil)
 	}
 	for _, step := range []struct {
 		name string

@@ -16,8 +16,8 @@
 // What holds for every page:
 //   - it works without JavaScript; the only script is the one line that submits
 //     the form_post response, admitted by its hash;
-//   - nothing is loaded from elsewhere: a client's logo_uri is never fetched, a
-//     monogram stands for it;
+//   - nothing is loaded from elsewhere: of a client's logo there is a copy on
+//     this server (Client.LogoURL), or a monogram stands for it;
 //   - what a third party wrote (client names, descriptions) is stripped of
 //     control and direction-changing characters before it is escaped;
 //   - Login, SecondFactor, EnrolTOTP, SignUp and Consent hold exactly one form;

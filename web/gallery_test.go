@@ -56,6 +56,8 @@ func gallery() []shot {
 		Items: items, Accounts: accounts, Until: &until, History: "Transactions from 1 January 2026 to 1 March 2026",
 		ManageURL: "/consents",
 	}
+	marked := tpp
+	marked.LogoURL = clientLogo
 	granted := func(id, name, status string, withdrawable bool) Granted {
 		return Granted{
 			ID: id, Client: Client{Name: name, URL: "https://www.acorn-budget.example"}, Items: items, Accounts: accounts[:2],
@@ -68,6 +70,16 @@ func gallery() []shot {
 
 	return []shot{
 		{"login", "login_page", func(p *Pages, w http.ResponseWriter) error { return p.Login(w, 200, login) }},
+		{"login-logo", "login_page", func(p *Pages, w http.ResponseWriter) error {
+			v := login
+			v.Client = &marked
+			return p.Login(w, 200, v)
+		}},
+		{"second-factor-logo", "second_factor_page", func(p *Pages, w http.ResponseWriter) error {
+			v := second
+			v.Client = &marked
+			return p.SecondFactor(w, 200, v)
+		}},
 		{"login-plain", "login_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.Login(w, 200, Login{Action: "/login"})
 		}},
@@ -95,6 +107,11 @@ func gallery() []shot {
 			return p.SignUp(w, 400, v)
 		}},
 		{"consent", "consent_page", func(p *Pages, w http.ResponseWriter) error { return p.Consent(w, 200, consent) }},
+		{"consent-logo", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := consent
+			v.Client = marked
+			return p.Consent(w, 200, v)
+		}},
 		{"consent-problem", "consent_page", func(p *Pages, w http.ResponseWriter) error {
 			v := consent
 			v.Until, v.Problem = nil, p.Text("problem.accounts")
@@ -142,6 +159,9 @@ func gallery() []shot {
 		{"sign-out", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Hidden: hidden[:1], Client: &tpp, Customer: "Alice Example"})
 		}},
+		{"sign-out-logo", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Hidden: hidden[:1], Client: &marked, Customer: "Alice Example"})
+		}},
 		{"sign-out-plain", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Customer: strings.Repeat("Alice", 20)})
 		}},
@@ -174,6 +194,27 @@ func gallery() []shot {
 	}
 }
 
+// clientLogo is where a client's logo is.
+const clientLogo = "/clients/logo?client_id=acorn&v=0123456789abcdef"
+
+// acorn is a logo with corners that can be seen through.
+func acorn() []byte {
+	const size = 128
+	img := image.NewNRGBA(image.Rect(0, 0, size, size))
+	for y := range size {
+		for x := range size {
+			dx, dy := float64(x-size/2), float64(y-size/2)
+			switch {
+			case dy < -8 && dx*dx+dy*dy < 58*58:
+				img.SetNRGBA(x, y, color.NRGBA{R: 122, G: 78, B: 36, A: 255})
+			case dy >= -4 && dx*dx*1.3+dy*dy < 54*54:
+				img.SetNRGBA(x, y, color.NRGBA{R: 214, G: 158, B: 66, A: 255})
+			}
+		}
+	}
+	return encoded(img)
+}
+
 // dots looks like a QR code.
 func dots() []byte {
 	const size, dot = 33, 6
@@ -187,6 +228,10 @@ func dots() []byte {
 			}
 		}
 	}
+	return encoded(img)
+}
+
+func encoded(img image.Image) []byte {
 	var b bytes.Buffer
 	if err := png.Encode(&b, img); err != nil {
 		panic(err)

@@ -27,6 +27,9 @@ type Client struct {
 	// RedirectURI is where the journey ends. Its host is shown on the consent
 	// page, and CSP form-action lets a native app's URI through (security.go).
 	RedirectURI string
+	// LogoURL is its logo, "" for none: a path of this server. A monogram stands
+	// for it on pages that show one.
+	LogoURL string
 	// PolicyURL and TermsURL are policy_uri and tos_uri: links on the login and
 	// consent pages, if they are https, with the host that they lead to.
 	PolicyURL, TermsURL string

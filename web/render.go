@@ -227,7 +227,13 @@ func (p *Pages) functions() template.FuncMap {
 			}
 			return "", fmt.Errorf("no date: %T", when)
 		},
-		"href":     href,
+		"href": href,
+		"ours": func(link string) string {
+			if !localPath(link) {
+				return ""
+			}
+			return link
+		},
 		"host":     host,
 		"monogram": monogram,
 		"group":    group,

@@ -70,6 +70,7 @@ func bank(t *testing.T, p *Pages) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/static/", p.Static())
+	mux.HandleFunc("/clients/logo", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(acorn()) })
 	for _, s := range gallery() {
 		mux.HandleFunc("GET /"+s.name, func(w http.ResponseWriter, _ *http.Request) {
 			if err := s.render(p, w); err != nil {

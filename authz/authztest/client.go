@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,10 @@ func (s *Server) newClient(t testing.TB, id string, profile fapi.ProfileName, me
 	}
 	for name, value := range more {
 		m[name] = value
+	}
+	types, _ := m["response_types"].([]string)
+	if slices.ContainsFunc(types, func(t string) bool { return !strings.Contains(t, "code") }) {
+		m["grant_types"] = append(m["grant_types"].([]string), fapi.GrantImplicit)
 	}
 	s.Register(t, m, c.Secret)
 	return c

@@ -98,3 +98,6 @@ func (s *Server) ServerCertificate(t testing.TB, name string) *tls.Certificate {
 	cert := issue(t, s.ca, name, x509.ExtKeyUsageServerAuth)
 	return &cert
 }
+
+// Authority is who issued the certificates of the server and its clients.
+func (s *Server) Authority() *x509.Certificate { return s.ca.cert }

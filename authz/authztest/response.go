@@ -82,7 +82,7 @@ func (s *Server) Response(t testing.TB, p *Page) url.Values {
 // Verified returns header and claims of a JWT that a published key of the server has signed.
 func (s *Server) Verified(t testing.TB, token string) (map[string]any, map[string]any) {
 	t.Helper()
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.PS256, jose.RS256})
 	if err != nil {
 		t.Fatalf("%v: %s", err, token)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,10 @@ type Options struct {
 	PublicOnly bool    // call what clients name only at public addresses; else on this machine too
 	Like       *Server // share its authority and clients
 
+	Signing []jose.SignatureAlgorithm // what it signs with beside ES256 and EdDSA
+
+	CertificateHeader *fapi.CertificateHeader // of proxies in front of the listener for certificates; see Behind
+
 	Registration authz.Registration // by default open, with all profiles, openid first
 }
 
@@ -76,12 +81,12 @@ func Start(t testing.TB, options ...Options) *Server {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var err error
-	s.DB, err = storage.Open(ctx, storage.Options{DSN: s.DSN, MasterKey: make([]byte, 32), MaxConns: 8, Tracer: s.Trace})
+	s.DB, err = storage.Open(ctx, storage.Options{DSN: frugal(s.DSN), MasterKey: make([]byte, 32), MaxConns: 6, Tracer: s.Trace})
 	check(t, err)
 	public, mutual := listen(t), listen(t)
 	s.Issuer, s.MTLSBase = "https://"+public.Addr().String(), "https://"+mutual.Addr().String()
 	config := authz.Config{
-		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: Resource, ClientCAs: s.Roots, DPoPNonces: o.DPoPNonces,
+		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: Resource, ClientCAs: s.Roots, CertificateHeader: o.CertificateHeader, DPoPNonces: o.DPoPNonces,
 		Scopes: []string{"openid", "profile", "email", "accounts"}, DetailTypes: fapi.DefaultDetailTypes(), RequireSCA: o.RequireSCA,
 		Authn: authn.Config{Tenant: "default", SignUp: true, Argon2: authn.Argon2{Memory: 64, Time: 1, Threads: 1}},
 	}
@@ -92,7 +97,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	if o.Issuer != "" {
 		config.Issuer, config.MTLSBase = o.Issuer, o.MTLSBase
 	}
-	keySet, err := keys.Open(ctx, s.DB, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA}, jose.ECDH_ES)
+	keySet, err := keys.Open(ctx, s.DB, append([]jose.SignatureAlgorithm{jose.ES256, jose.EdDSA}, o.Signing...), jose.ECDH_ES)
 	check(t, err)
 	if o.Like == nil {
 		s.registerClients(t)
@@ -120,6 +125,19 @@ func Start(t testing.TB, options ...Options) *Server {
 	return s
 }
 
+// frugal makes a pool give back what it does not use: parallel tests hold hundreds of servers on one Postgres, most of which
+// wait for their turn.
+func frugal(dsn string) string {
+	separator := " " // a keyword/value string, or else a URL
+	if strings.Contains(dsn, "://") {
+		separator = "?"
+		if strings.Contains(dsn, "?") {
+			separator = "&"
+		}
+	}
+	return dsn + separator + "pool_max_conn_idle_time=5s" + strings.Replace(separator, "?", "&", 1) + "pool_health_check_period=2s"
+}
+
 func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -131,6 +149,13 @@ func serve(l net.Listener, h http.Handler, config *tls.Config) (closed func() er
 	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	go server.Serve(tls.NewListener(l, config))
 	return server.Close
+}
+
+// Behind is the server as clients see it whose calls with a certificate go to that address, a proxy's.
+func (s *Server) Behind(mtlsBase string) *Server {
+	behind := *s
+	behind.MTLSBase = mtlsBase
+	return &behind
 }
 
 // Register stores a client's metadata. A running server hears of it soon: see AddClient.

@@ -77,7 +77,8 @@ type call struct {
 	now       time.Time
 
 	// authorization endpoint
-	code string // made before the decision was stored
+	atAuthorization bool
+	code            string // made before the decision was stored
 
 	// token endpoint
 	uses         func() []storage.Use
@@ -105,7 +106,7 @@ func (e *Engine) CheckAuthorize(ctx context.Context, c *fapi.Client, r *fapi.Aut
 // Authorize makes the parameters of a successful authorization response (RFC 6749 §4.1.2, OpenID Connect Core §3.3.2.5),
 // without those that every response has. code is the one whose hash was stored with the approval.
 func (e *Engine) Authorize(ctx context.Context, c *fapi.Client, r *fapi.AuthorizationRequest, a *storage.Authorization, code string) (url.Values, error) {
-	ctx = context.WithValue(ctx, callKey{}, &call{client: c, now: time.Now(), code: code})
+	ctx = context.WithValue(ctx, callKey{}, &call{client: c, now: time.Now(), atAuthorization: true, code: code})
 	request, err := e.authorizeRequest(ctx, r)
 	if err != nil {
 		return nil, refusal(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/storage"
 )
 
-// hybridHandler answers requests for more than a code (OpenID Connect Core §3.3). fosite's own issues tokens only to
-// clients of the implicit grant, which nobody here may have.
+// hybridHandler answers requests for tokens, with a code or without (OpenID Connect Core §3.2, §3.3). fosite's own handlers
+// know neither s_hash nor EdDSA, and want a grant type that hybrid clients need not have.
 type hybridHandler struct {
 	e     *Engine
 	codes *oauth2.AuthorizeExplicitGrantHandler
@@ -22,11 +22,13 @@ type hybridHandler struct {
 
 func (h hybridHandler) HandleAuthorizeEndpointRequest(ctx context.Context, r fosite.AuthorizeRequester, response fosite.AuthorizeResponder) error {
 	asked := r.GetResponseTypes()
-	if !asked.Has("code") || len(asked) == 1 {
+	if asked.ExactOne("code") {
 		return nil
 	}
-	if err := h.codes.IssueAuthorizeCode(ctx, r, response); err != nil {
-		return err
+	if asked.Has("code") {
+		if err := h.codes.IssueAuthorizeCode(ctx, r, response); err != nil {
+			return err
+		}
 	}
 	c, s := callOf(ctx), r.GetSession().(*session)
 	if asked.Has("token") {
@@ -59,7 +61,7 @@ func (h hybridHandler) HandleAuthorizeEndpointRequest(ctx context.Context, r fos
 func (e *Engine) approved(ctx context.Context, c *fapi.Client, r *fapi.AuthorizationRequest, a *storage.Authorization) (*storage.Live, error) {
 	asked := strings.Fields(r.ResponseType)
 	access := contains(asked, "token") && (c.AccessTokenFormat == fapi.JWT || r.GrantAction != "")
-	personal := contains(asked, "id_token") && c.IDTokenEncryptedResponseAlg != "" && r.Claims != nil
+	personal := contains(asked, "id_token") && (c.IDTokenEncryptedResponseAlg != "" && r.Claims != nil || len(asked) == 1)
 	if !access && !personal {
 		return &storage.Live{Authorization: *a}, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -34,17 +35,17 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 		"amr":       s.live.AMR,
 	}
 	// The signature covers what goes out beside it: in an authorization response it is detached (FAPI 1.0 Part 2 §5.1.1).
-	inResponse := c.code != ""
+	asked := strings.Fields(s.request.ResponseType)
 	if c.accessToken != "" {
 		claims["at_hash"] = leftHalfHash(alg, c.accessToken)
 	}
-	if inResponse {
+	if c.atAuthorization && contains(asked, "code") {
 		claims["c_hash"] = leftHalfHash(alg, c.code)
 	}
-	if inResponse && s.request.State != "" {
+	if c.atAuthorization && s.request.State != "" {
 		claims["s_hash"] = leftHalfHash(alg, s.request.State)
 	}
-	if sid := e.SessionID(c.client, s.live.SessionID); sid != "" {
+	if sid := e.SessionID(c.client, s.live.SessionID); sid != "" && c.client.BackChannelLogoutURI != "" { // who is never told has no use for it
 		claims["sid"] = sid
 	}
 	if s.request.Nonce != "" {
@@ -53,17 +54,13 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 	if s.live.ConsentID != "" {
 		claims["openbanking_intent_id"] = s.live.ConsentID
 	}
-	// A browser's history is no place for personal data (FAPI 1.0 Part 2 §5.2.2.1): the token endpoint gives it.
-	personal := !inResponse || c.client.IDTokenEncryptedResponseAlg != ""
-	if asked := s.request.Claims; asked != nil && personal {
-		known, err := UserClaims(&s.live.Customer)
-		if err != nil {
-			return "", err
-		}
-		for name := range asked.IDToken {
-			if value, ok := known[name]; ok && claims[name] == nil {
-				claims[name] = value
-			}
+	names, err := e.personalClaims(c, s, asked)
+	if err != nil {
+		return "", err
+	}
+	for name, value := range names {
+		if claims[name] == nil {
+			claims[name] = value
 		}
 	}
 	token, err := e.keys.Sign(alg, keys.TypeIDToken, claims)
@@ -71,6 +68,39 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 		return "", err
 	}
 	return c.client.EncryptJWT(c.client.IDTokenEncryptedResponseAlg, c.client.IDTokenEncryptedResponseEnc, token)
+}
+
+// personalClaims are those that an ID token has about the customer. A browser's history is no place for personal data (FAPI
+// 1.0 Part 2 §5.2.2.1): the token endpoint gives them, or an encrypted ID token. Only a client that gets nothing else at
+// all gets them by the browser, and what its scopes ask for with them (OpenID Connect Core §5.4).
+func (e *Engine) personalClaims(c *call, s *session, asked []string) (map[string]any, error) {
+	alone := c.atAuthorization && len(asked) == 1
+	if c.atAuthorization && !alone && c.client.IDTokenEncryptedResponseAlg == "" || s.request.Claims == nil && !alone {
+		return nil, nil
+	}
+	known, err := UserClaims(&s.live.Customer)
+	if err != nil {
+		return nil, err
+	}
+	given := map[string]any{}
+	give := func(name string) {
+		if value, ok := known[name]; ok {
+			given[name] = value
+		}
+	}
+	if s.request.Claims != nil {
+		for name := range s.request.Claims.IDToken {
+			give(name)
+		}
+	}
+	if alone {
+		for _, scope := range s.live.Scopes {
+			for _, name := range claimScopes[scope] {
+				give(name)
+			}
+		}
+	}
+	return given, nil
 }
 
 // UserClaims returns the standard claims that we know of a customer (OpenID Connect Core §5.1).

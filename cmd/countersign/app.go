@@ -93,6 +93,9 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 	if config.DetailTypes, err = s.detailTypes(); err != nil {
 		return nil, err
 	}
+	if config.CertificateHeader, err = s.certificateHeader(); err != nil {
+		return nil, err
+	}
 	if config.Registration, err = s.registration(); err != nil {
 		return nil, err
 	}
@@ -143,14 +146,35 @@ func (s *serverSettings) outbound() (*outbound.Client, error) {
 		}
 		o.RootCAs = roots
 	}
-	for _, text := range s.OutboundAllow {
-		network, err := netip.ParsePrefix(text)
-		if err != nil || network.Masked() != network {
-			return nil, fmt.Errorf("outbound-allow %q is not a network such as 10.1.0.0/16", text)
-		}
-		o.AllowPrivate = append(o.AllowPrivate, network)
+	var err error
+	if o.AllowPrivate, err = networks("outbound-allow", s.OutboundAllow); err != nil {
+		return nil, err
 	}
 	return outbound.New(o), nil
+}
+
+func networks(setting string, texts []string) (all []netip.Prefix, err error) {
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil || network.Masked() != network {
+			return nil, fmt.Errorf("%s %q is not a network such as 10.1.0.0/16", setting, text)
+		}
+		all = append(all, network)
+	}
+	return all, nil
+}
+
+// certificateHeader is where client certificates come from that a proxy has seen; nil when there is no proxy.
+func (s *serverSettings) certificateHeader() (*fapi.CertificateHeader, error) {
+	if s.CertificateHeader == "" && len(s.TrustedProxies) == 0 && !s.CertificateVerified {
+		return nil, nil
+	}
+	from, err := networks("trusted-proxy", s.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	h := &fapi.CertificateHeader{Name: s.CertificateHeader, Form: fapi.CertificateForm(s.CertificateForm), From: from, Verified: s.CertificateVerified}
+	return h, h.Check()
 }
 
 func (s *serverSettings) authn() authn.Config {

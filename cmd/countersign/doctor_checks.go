@@ -118,6 +118,16 @@ var doctorChecks = []doctorCheck{
 		uses := func(c *fapi.Client) bool { return c.TokenEndpointAuthMethod == fapi.TLSClientAuth }
 		return unless(len(e.settings.ClientCA) > 0 || !slices.ContainsFunc(e.readClients(), uses), fmt.Sprintf("%d files", len(e.settings.ClientCA)), "set client-ca")
 	}},
+	{"client-certificate-header", "RFC 9440 §4", "A header with client certificates is believed only from proxies that are named", nil, func(e *examination) (fapi.Verdict, string, string) {
+		h, err := e.settings.certificateHeader()
+		switch {
+		case err != nil:
+			return fapi.Failed, e.settings.CertificateHeader, err.Error()
+		case h == nil:
+			return fapi.OK, "none", ""
+		}
+		return fapi.OK, fmt.Sprintf("%s (%s) from %v", h.Name, h.Form, h.From), ""
+	}},
 	{"clients", "docs/profiles.md", "Every client satisfies its profile", needsDatabase, clientsSatisfy},
 
 	{"server-answers", "RFC 8414 §3", "The running server answers, and its certificate is trusted", needsServer, func(e *examination) (fapi.Verdict, string, string) {

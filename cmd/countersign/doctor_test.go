@@ -153,6 +153,8 @@ func TestDoctor(t *testing.T) {
 		{"without nonces", []string{"--no-dpop-nonces"}, "", "dpop-nonces"},
 		{"without HSTS", []string{"--no-hsts"}, "", "hsts"},
 		{"one factor", []string{"--second-factor=optional"}, "", "second-factor"},
+		{"RFC 9440 §4: a header with certificates from nobody in particular", []string{"--client-certificate-header=Client-Cert"}, "client-certificate-header", ""},
+		{"a header with certificates from a proxy", []string{"--client-certificate-header=Client-Cert", "--trusted-proxy=10.1.2.0/24", "--trusted-proxy=10.1.3.0/24"}, "", ""},
 		{"a master key that others read", []string{"--master-key-file=" + open}, "", "master-key"},
 		{"a master key of zeros", []string{"--master-key-file=" + zeros}, "database master-key", ""},
 		{"a database that does not answer", []string{"--database-url=postgres://127.0.0.1:1/x?sslmode=disable"}, "database", ""},

@@ -65,6 +65,11 @@ type serverSettings struct {
 	TLSKey       []string `name:"tls-key" help:"Private keys of the certificates, in the same order (PEM)." env:"COUNTERSIGN_TLS_KEY" required:"" placeholder:"FILE"`
 	ClientCA     []string `name:"client-ca" help:"Issuers whose certificates clients with tls_client_auth may use (PEM)." env:"COUNTERSIGN_CLIENT_CA" placeholder:"FILE"`
 
+	CertificateHeader   string   `name:"client-certificate-header" help:"Header in which proxies in front of mtls-listen hand over the certificate of a client (docs/operating.md); none by default." env:"COUNTERSIGN_CLIENT_CERTIFICATE_HEADER" placeholder:"NAME"`
+	CertificateForm     string   `name:"client-certificate-form" help:"How they write it: rfc9440, nginx (URL-encoded PEM), haproxy (base64), envoy (x-forwarded-client-cert) or pem (anything like PEM)." env:"COUNTERSIGN_CLIENT_CERTIFICATE_FORM" enum:"rfc9440,nginx,haproxy,envoy,pem" default:"rfc9440"`
+	CertificateVerified bool     `name:"client-certificate-verified" help:"They let only certificates of client-ca through: do not check issuers again." env:"COUNTERSIGN_CLIENT_CERTIFICATE_VERIFIED"`
+	TrustedProxies      []string `name:"trusted-proxy" help:"Networks where these proxies are; from anywhere else the header is ignored." env:"COUNTERSIGN_TRUSTED_PROXY" placeholder:"CIDR"`
+
 	OutboundCA    []string `name:"outbound-ca" help:"Authorities, beside the system's, that vouch for the addresses that clients name: jwks_uri, request_uri, logout and notification endpoints (PEM)." env:"COUNTERSIGN_OUTBOUND_CA" placeholder:"FILE"`
 	OutboundAllow []string `name:"outbound-allow" help:"Networks where such addresses may be although they are not public." env:"COUNTERSIGN_OUTBOUND_ALLOW" placeholder:"CIDR"`
 
