@@ -36,7 +36,6 @@ func TestAuthorize_SendsRefusalsToTheClient(t *testing.T) {
 		for method, open := range doors {
 			for _, bad := range cases {
 				t.Run(method+" "+bad.name, func(t *testing.T) {
-					t.Parallel()
 					state := "state-1"
 					if bad.state == "-" {
 						state = ""
@@ -90,7 +89,6 @@ func TestAuthorize_SendsNobodyToAnAddressItCannotTrust(t *testing.T) {
 		for method, open := range doors {
 			for name, c := range cases {
 				t.Run(method+" "+name, func(t *testing.T) {
-					t.Parallel()
 					bad := badRequest{change: c.change}
 					page := open(t, s, bad.on(s.Client("web").Params(nil)))
 					if name == "an empty one and a request_uri" && page.Left != nil {
@@ -120,13 +118,11 @@ func TestAuthorize_SendsNobodyToAnAddressItCannotTrust(t *testing.T) {
 			{"a form that is too large", "POST", "", authztest.FormType, good + "&x=" + strings.Repeat("x", 65<<10), 413},
 		} {
 			t.Run(c.method+" "+c.name, func(t *testing.T) {
-				t.Parallel()
 				answer := web.Raw(t, c.method, "/authorize"+c.query, c.body, http.Header{"Content-Type": {c.media}})
 				(&authztest.Page{Answer: answer}).Explains(t, c.status, fapi.InvalidRequest)
 			})
 		}
 		t.Run("a link that is too long for HTTP", func(t *testing.T) {
-			t.Parallel()
 			if answer := web.Raw(t, "GET", "/authorize?"+good+"&x="+strings.Repeat("x", 2<<20), "", nil); answer.Status != 431 {
 				t.Errorf("answered %d", answer.Status)
 			}
@@ -151,7 +147,6 @@ func TestAuthorize_Takes(t *testing.T) {
 	for method, open := range doors {
 		for _, good := range more {
 			t.Run(method+" "+good.name, func(t *testing.T) {
-				t.Parallel()
 				page := open(t, s, good.on(web.Params(nil)))
 				if page.Is(t, "login_page").Status != http.StatusOK || page.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("answered %d %v", page.Status, page.Header)
@@ -188,7 +183,6 @@ func TestAuthorize_AnswersAsAsked(t *testing.T) {
 		{"a nonce of 384 characters", url.Values{"nonce": {strings.Repeat("n", 384)}}, []string{"state-1"}, strings.Repeat("n", 384)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			change := badRequest{change: c.changes}
 			b := s.Browser(t)
 			page := b.Decide(t, b.Login(t, b.Open(t, "/authorize?"+change.on(web.Params(nil)).Encode())), "approve", "12")
@@ -210,7 +204,6 @@ func TestAuthorize_AnswersAsAsked(t *testing.T) {
 		})
 	}
 	t.Run("a redirect_uri with a query keeps it", func(t *testing.T) {
-		t.Parallel()
 		b := s.Browser(t)
 		page := b.Decide(t, b.Login(t, b.Open(t, "/authorize?"+web.Params(map[string]string{"redirect_uri": authztest.RedirectURI + "?dummy1=lorem&dummy2=ipsum"}).Encode())), "deny")
 		if q := page.Left.Query(); q.Get("dummy1") != "lorem" || q.Get("dummy2") != "ipsum" || q.Get("error") != "access_denied" || q.Get("iss") != s.Issuer {
@@ -218,7 +211,6 @@ func TestAuthorize_AnswersAsAsked(t *testing.T) {
 		}
 	})
 	t.Run("response_mode form_post: a refusal is posted, with iss and state", func(t *testing.T) {
-		t.Parallel()
 		page := s.Browser(t).Open(t, "/authorize?"+web.Params(map[string]string{"response_mode": "form_post", "prompt": "none"}).Encode())
 		form, action := page.Form(t)
 		if action.String() != authztest.RedirectURI || form.Get("error") != "login_required" || form.Get("iss") != s.Issuer || form.Get("state") != "state-1" || len(form) != 4 {

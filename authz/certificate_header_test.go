@@ -179,7 +179,6 @@ func TestCertificateHeader_malformed(t *testing.T) {
 		"blanks around": {[]string{"  " + good + "  "}, 200, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			for _, path := range []string{"/token", "/par", "/introspect", "/revoke", "/userinfo"} {
 				answer := post(t, from(s, proxyAddress), s.MTLSBase+path, form, http.Header{"Client-Cert": test.values})
 				switch {
@@ -195,7 +194,6 @@ func TestCertificateHeader_malformed(t *testing.T) {
 		})
 	}
 	t.Run("also for a client that needs no certificate", func(t *testing.T) {
-		t.Parallel()
 		post(t, from(s, proxyAddress), s.MTLSBase+"/token", url.Values{"client_id": {"web"}}, http.Header{"Client-Cert": {"garbage"}}).Refused(t, 400, fapi.InvalidRequest)
 	})
 }

@@ -130,7 +130,6 @@ func TestClientAuthentication_AssertionClaims(t *testing.T) {
 		for path, form := range endpointsOf(c) {
 			check := func(name string, changes claims, good bool) {
 				t.Run(c.ID+" "+path+" "+name, func(t *testing.T) {
-					t.Parallel()
 					answer := asserted(t, c, path, form, c.Assertion(t, at(changes)))
 					if good && answer.Status > 201 {
 						t.Errorf("answered %d %s", answer.Status, answer.Body)
@@ -152,7 +151,6 @@ func TestClientAuthentication_AssertionClaims(t *testing.T) {
 		good      bool
 	}{{"/par", "/par", true}, {"/token", "/par", false}, {"/revoke", "/revoke", true}, {"/par", "/revoke", false}} {
 		t.Run("RFC 9126 §2: for the endpoint "+c.aud+" at "+c.path, func(t *testing.T) {
-			t.Parallel()
 			answer := asserted(t, lax, c.path, endpointsOf(lax)[c.path], lax.Assertion(t, claims{"aud": s.Issuer + c.aud}))
 			if (answer.Status <= 201) != c.good {
 				t.Errorf("answered %d %s", answer.Status, answer.Body)
@@ -221,7 +219,6 @@ func TestClientAuthentication_AssertionSignature(t *testing.T) {
 			"base64 instead of base64url, %+": "+" + good,
 		} {
 			t.Run(path+" "+name, func(t *testing.T) {
-				t.Parallel()
 				form := maps.Clone(form)
 				form.Set("client_id", "tpp")
 				asserted(t, tpp, path, form, assertion).Refused(t, http.StatusUnauthorized, fapi.InvalidClient)
@@ -235,7 +232,6 @@ func TestClientAuthentication_AssertionSignature(t *testing.T) {
 		"the assertion that was taken on": good,
 	} {
 		t.Run("takes "+name, func(t *testing.T) {
-			t.Parallel()
 			if answer := asserted(t, tpp, "/token", endpointsOf(tpp)["/token"], assertion); answer.Status != http.StatusOK {
 				t.Errorf("answered %d %s", answer.Status, answer.Body)
 			}
@@ -278,7 +274,6 @@ func TestClientAuthentication_AssertionOnce(t *testing.T) {
 		{"after an introspection of nothing", api, "/introspect", url.Values{}, 400, "/introspect", url.Values{"token": {"x"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			assertion := c.client.Assertion(t, nil)
 			if answer := asserted(t, c.client, c.path, c.form, assertion); answer.Status != c.status {
 				t.Fatalf("answered %d %s", answer.Status, answer.Body)
@@ -287,7 +282,6 @@ func TestClientAuthentication_AssertionOnce(t *testing.T) {
 		})
 	}
 	t.Run("a token request without a binding", func(t *testing.T) {
-		t.Parallel()
 		bare := s.Client("tpp")
 		bare.Certificate = nil
 		assertion := bare.Assertion(t, nil)
@@ -295,7 +289,6 @@ func TestClientAuthentication_AssertionOnce(t *testing.T) {
 		asserted(t, tpp, "/token", cc, assertion).Refused(t, http.StatusUnauthorized, fapi.InvalidClient)
 	})
 	t.Run("a jti is the client's own: another may have the same", func(t *testing.T) {
-		t.Parallel()
 		jti := map[string]any{"jti": "the-same"}
 		for _, id := range []string{"tpp", "tpp-jwt"} {
 			c := s.Client(id)
@@ -401,7 +394,6 @@ func TestClientAuthentication_Methods(t *testing.T) {
 				"/introspect": {"token": {"x"}}, "/revoke": {"token": {"x"}},
 			} {
 				t.Run(path+" "+c.name, func(t *testing.T) {
-					t.Parallel()
 					maps.Copy(form, c.form)
 					header := http.Header{}
 					if c.authorization != "" {

@@ -243,7 +243,6 @@ func TestJWKSURI_FailsClosed(t *testing.T) {
 		"another's key": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			c, k := hosted(t, s, "hosted-"+strings.ReplaceAll(name, " ", "-"), nil)
 			k.serve(map[string]*ecdsa.PrivateKey{c.ID: authztest.NewKey(t)})
 			if h != nil {
@@ -271,7 +270,6 @@ func TestJWKSURI_EverythingSigned(t *testing.T) {
 	t.Parallel()
 	s := authztest.Start(t)
 	t.Run("request object by value", func(t *testing.T) {
-		t.Parallel()
 		key := authztest.NewKey(t)
 		k := newKeySite(t, s)
 		k.serve(map[string]*ecdsa.PrivateKey{"hosted-web": key})
@@ -287,7 +285,6 @@ func TestJWKSURI_EverythingSigned(t *testing.T) {
 		k.asked(t, 1)
 	})
 	t.Run("pushed request object", func(t *testing.T) {
-		t.Parallel()
 		c, k := hosted(t, s, "hosted-par", nil)
 		if answer := c.Post(t, "/par", url.Values{"request": {object(t, s, c, c.Key, c.Params(nil), nil)}}); answer.Status != http.StatusCreated {
 			t.Errorf("answered %d %s", answer.Status, answer.Body)
@@ -295,7 +292,6 @@ func TestJWKSURI_EverythingSigned(t *testing.T) {
 		k.asked(t, 1)
 	})
 	t.Run("self_signed_tls_client_auth", func(t *testing.T) {
-		t.Parallel()
 		k := newKeySite(t, s)
 		c := s.AddClient(t, "hosted-self", fapi.FAPI2, fapi.SelfSignedTLSClientAuth, map[string]any{"jwks": nil, "jwks_uri": k.url, "tls_client_certificate_bound_access_tokens": true})
 		k.serve(map[string]*ecdsa.PrivateKey{"tls": c.Certificate.PrivateKey.(*ecdsa.PrivateKey)})
@@ -309,7 +305,6 @@ func TestJWKSURI_EverythingSigned(t *testing.T) {
 		k.asked(t, 2)
 	})
 	t.Run("an encrypted ID token of a client that signs nothing", func(t *testing.T) {
-		t.Parallel()
 		k, key := newKeySite(t, s), authztest.NewKey(t)
 		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "enc", Use: "enc"}}})
 		if err != nil {

@@ -83,7 +83,6 @@ func TestDecision_TakesOnlyWhatThePageOffered(t *testing.T) {
 		}, "consent_page", 422, ""},
 	} {
 		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
 			consent := c.Consent(t)
 			uri := c.Push(t, map[string]string{"claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`})
 			p := show(t, s, c, authztest.Username, uri)
@@ -157,7 +156,6 @@ func TestDecision_RefusesOtherSites(t *testing.T) {
 	} {
 		for _, decision := range []string{"approve", "deny"} {
 			t.Run(decision+" "+name, func(t *testing.T) {
-				t.Parallel()
 				uri := c.Push(t, nil)
 				p := show(t, s, c, authztest.Username, uri)
 				p.form.Set("decision", decision)
@@ -176,7 +174,6 @@ func TestDecision_ComesOnce(t *testing.T) {
 	s := authztest.Start(t)
 	c := s.Client("tpp-mtls")
 	t.Run("approving twice gives one code", func(t *testing.T) {
-		t.Parallel()
 		p := show(t, s, c, authztest.Username, c.Push(t, nil))
 		first := p.browser.Post(t, p.action, p.form)
 		p.browser.Post(t, p.action, p.form).Explains(t, 400, fapi.InvalidRequestURI)
@@ -185,7 +182,6 @@ func TestDecision_ComesOnce(t *testing.T) {
 		c.Exchange(t, first.Left.Query().Get("code"))
 	})
 	t.Run("RFC 6749 §4.1.2.1: refusing tells the client so, and rejects the consent", func(t *testing.T) {
-		t.Parallel()
 		consent := c.Consent(t)
 		p := show(t, s, c, authztest.Username, c.Push(t, map[string]string{"claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`}))
 		p.form.Set("decision", "deny")
@@ -197,20 +193,17 @@ func TestDecision_ComesOnce(t *testing.T) {
 		p.browser.Post(t, p.action, p.form).Explains(t, 400, fapi.InvalidRequestURI)
 	})
 	t.Run("signed out in another window, the page asks for the login", func(t *testing.T) {
-		t.Parallel()
 		p := show(t, s, c, authztest.Username, c.Push(t, nil))
 		p.browser.Post(t, s.Issuer+"/sign-out", url.Values{})
 		p.browser.Post(t, p.action, p.form).Is(t, "login_page")
 	})
 	t.Run("a login that has ended meanwhile", func(t *testing.T) {
-		t.Parallel()
 		s.AddCustomer(t, "carol", "12")
 		p := show(t, s, c, "carol", c.Push(t, nil))
 		s.SQL(t, "UPDATE logins SET expires_at = now() - interval '1 second' WHERE customer_id = (SELECT customer_id FROM accounts WHERE id = '12' ORDER BY customer_id DESC LIMIT 1)")
 		p.browser.Post(t, p.action, p.form).Is(t, "login_page")
 	})
 	t.Run("a consent that was revoked meanwhile", func(t *testing.T) {
-		t.Parallel()
 		consent := c.Consent(t)
 		p := show(t, s, c, authztest.Username, c.Push(t, map[string]string{"claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`}))
 		s.SQL(t, "UPDATE consents SET status = 'Revoked', status_changed_at = now() WHERE id = $1", consent)

@@ -107,7 +107,6 @@ func TestDevice_Flow(t *testing.T) {
 		{"tv-dpop", fapi.PrivateKeyJWT, map[string]any{"dpop_bound_access_tokens": true}, "DPoP"},
 	} {
 		t.Run(kind.id, func(t *testing.T) {
-			t.Parallel()
 			c := addDevice(t, s, kind.id, kind.method, kind.more)
 			if kind.tokenType == "DPoP" {
 				c.DPoPKey = authztest.NewKey(t)

@@ -158,7 +158,6 @@ func TestDPoP_Proofs(t *testing.T) {
 		}
 		for _, k := range cases {
 			t.Run(place.path+" "+k.name, func(t *testing.T) {
-				t.Parallel()
 				if place.path == "/userinfo" && k.key != nil && k.good {
 					return // the token is bound to another key: see below
 				}
@@ -185,14 +184,12 @@ func TestDPoP_Proofs(t *testing.T) {
 			"not normalised": strings.Replace(s.Issuer, "https", "HTTPS", 1) + "/./" + place.path[1:],
 		} {
 			t.Run(place.path+" DPOP-02: htu "+name, func(t *testing.T) {
-				t.Parallel()
 				if answer := send(t, make(t, "", nil, nil, claims{"htu": htu})); answer.Status > 201 {
 					t.Errorf("answered %d %s", answer.Status, answer.Body)
 				}
 			})
 		}
 		t.Run(place.path+" DPOP-10: a proof is good once", func(t *testing.T) {
-			t.Parallel()
 			proof := make(t, "", nil, nil, nil)
 			var good atomic.Int32
 			var all sync.WaitGroup
@@ -212,7 +209,6 @@ func TestDPoP_Proofs(t *testing.T) {
 		})
 	}
 	t.Run("a replayed proof does not save the assertion beside it", func(t *testing.T) {
-		t.Parallel()
 		cc := url.Values{"grant_type": {"client_credentials"}, "scope": {"accounts"}}
 		proof := c.Proof(t, "POST", s.Issuer+"/token", "", nil)
 		proofs(t, c, "/token", cc, proof)
@@ -255,7 +251,6 @@ func TestDPoP_BoundTokens(t *testing.T) {
 		"a proof with an empty token name": {"GET", "DPoP ", c.Proof(t, "GET", target, token, nil), 401, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			header := http.Header{"Authorization": {k.authorization}}
 			if k.proof != "" {
 				header["DPoP"] = []string{k.proof}
@@ -275,7 +270,6 @@ func TestDPoP_BoundTokens(t *testing.T) {
 		})
 	}
 	t.Run("a client that need not bind may, and then is bound", func(t *testing.T) {
-		t.Parallel()
 		web := s.Client("web")
 		web.DPoPKey = authztest.NewKey(t)
 		tokens := web.Grant(t, nil)
@@ -285,7 +279,6 @@ func TestDPoP_BoundTokens(t *testing.T) {
 		s.Client("web").Get(t, "/userinfo", tokens["access_token"].(string)).Challenged(t, 401, "Bearer", fapi.InvalidToken)
 	})
 	t.Run("DPOP-03: a confidential client may refresh with another key, not without", func(t *testing.T) {
-		t.Parallel()
 		again := stranger.Token(t, refreshed(tokens["refresh_token"]))
 		if answer := stranger.Get(t, "/userinfo", again["access_token"].(string)); answer.Status != 200 {
 			t.Errorf("answered %d", answer.Status)
@@ -295,7 +288,6 @@ func TestDPoP_BoundTokens(t *testing.T) {
 		bare.Post(t, "/token", refreshed(tokens["refresh_token"])).Refused(t, 400, fapi.InvalidDPoPProof)
 	})
 	t.Run("DPOP-03: a public client's refresh token is bound to its key, and lives on after a thief has tried", func(t *testing.T) {
-		t.Parallel()
 		spa, thief := s.Client("spa"), s.Client("spa")
 		spa.DPoPKey, thief.DPoPKey = authztest.NewKey(t), authztest.NewKey(t)
 		tokens := spa.Grant(t, map[string]string{"scope": "openid offline_access"})
@@ -328,7 +320,6 @@ func TestDPoP_CodeBinding(t *testing.T) {
 			{"nothing named: any key", nil, nil, key, "", ""},
 		} {
 			t.Run(id+" "+k.name, func(t *testing.T) {
-				t.Parallel()
 				c := s.Client(id)
 				changes := map[string]string{}
 				if k.named != nil {

@@ -87,7 +87,6 @@ func TestBackChannel_RefusesWhatIsNoProperRequest(t *testing.T) {
 				{"RFC 6749 §3.2: client_id twice", "POST", "", "", with("client_id", e.client.ID), 400, fapi.InvalidRequest},
 			} {
 				t.Run(e.path+" "+c.name, func(t *testing.T) {
-					t.Parallel()
 					header := http.Header{}
 					switch c.media {
 					case "":
@@ -105,12 +104,10 @@ func TestBackChannel_RefusesWhatIsNoProperRequest(t *testing.T) {
 			}
 			for name := range form {
 				t.Run(fmt.Sprintf("%s RFC 6749 §3.2: refuses %s twice", e.path, name), func(t *testing.T) {
-					t.Parallel()
 					e.client.Raw(t, "POST", e.path, with(name, url.QueryEscape(form.Get(name))), nil).Refused(t, 400, fapi.InvalidRequest)
 				})
 			}
 			t.Run(e.path+" a body that is too large and does not tell its length", func(t *testing.T) {
-				t.Parallel()
 				endless := io.MultiReader(strings.NewReader(body+"&x="), strings.NewReader(strings.Repeat("x", 65<<10)))
 				r, err := http.NewRequestWithContext(t.Context(), "POST", e.client.Base()+e.path, endless)
 				if err != nil {
@@ -142,7 +139,6 @@ func TestBackChannel_TakesWhatIsOnlyUnusual(t *testing.T) {
 			{"empty pairs", authztest.FormType, "&&" + body + "&"},
 		} {
 			t.Run(e.path+" "+c.name, func(t *testing.T) {
-				t.Parallel()
 				answer := e.client.Raw(t, "POST", e.path, c.body, http.Header{"Content-Type": {c.media}})
 				if answer.Status != e.status || answer.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("answered %d %s", answer.Status, answer.Body)
@@ -177,7 +173,6 @@ func TestRoutes_AreOnlyWhatIsDocumented(t *testing.T) {
 		{"OpenID Connect Core §5.3.1: userinfo has GET and POST", web, "DELETE", "/userinfo", 405, "GET, POST"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			answer := c.client.Raw(t, c.method, c.path, "", nil)
 			if allow := strings.Join(answer.Header.Values("Allow"), ", "); answer.Status != c.status || allow != c.allow {
 				t.Errorf("answered %d, Allow %q", answer.Status, allow)

@@ -14,7 +14,6 @@ func TestFlow_EveryKindOfClient(t *testing.T) {
 	api := s.Client("bank-api")
 	for _, id := range []string{"tpp", "tpp-jwt", "tpp-dpop", "tpp-mtls", "tpp-self", "web", "spa"} {
 		t.Run(id, func(t *testing.T) {
-			t.Parallel()
 			c := s.Client(id)
 			b := s.Browser(t)
 			page := b.Authorize(t, c.ID, c.Push(t, map[string]string{"scope": c.Scope + " offline_access"}))

@@ -64,7 +64,6 @@ func TestHybrid(t *testing.T) {
 		{"RFC 6749 §5.1: the scope, with spaces that every reader knows", hybrid, "code token", map[string]string{"scope": "openid email accounts"}, "fragment", "access_token code expires_in iss scope state token_type", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			c := test.client
 			changes := map[string]string{"response_type": test.responseType}
 			maps.Copy(changes, test.changes)
@@ -133,9 +132,8 @@ func TestImplicit(t *testing.T) {
 		{"OpenID Connect Core §3.2.2.5: id_token token", "id_token token", "access_token expires_in id_token iss scope state token_type", "at_hash s_hash"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			// Without a code there is nothing that a challenge would protect.
-			answer, mode := decided(t, s, c, "approve", map[string]string{"response_type": test.responseType, "scope": "openid email", "code_challenge": "", "code_challenge_method": ""}).Answered(t)
+			answer, mode := decided(t, s, c, "approve", map[string]string{"response_type": test.responseType, "scope": "openid email", "prompt": "consent", "code_challenge": "", "code_challenge_method": ""}).Answered(t)
 			if names := strings.Join(slices.Sorted(maps.Keys(answer)), " "); mode != "fragment" || names != test.params {
 				t.Fatalf("answered by %s with %q", mode, names)
 			}
@@ -158,7 +156,6 @@ func TestImplicit(t *testing.T) {
 		})
 	}
 	t.Run("without the grant_type implicit", func(t *testing.T) {
-		t.Parallel()
 		s.Client("web").Post(t, "/par", s.Client("web").Params(map[string]string{"response_type": "id_token"})).Refused(t, http.StatusBadRequest, fapi.UnauthorizedClient)
 	})
 }
@@ -244,7 +241,6 @@ func TestHybrid_Refuses(t *testing.T) {
 		{"RFC 8705 §3: a token that must be bound, with an ID token", bound, map[string]string{"response_type": "code id_token token"}, fapi.UnauthorizedClient, "fragment"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			test.client.Post(t, "/par", test.client.Request(t, test.changes)).Refused(t, http.StatusBadRequest, test.code)
 			page := s.Browser(t).Open(t, "/authorize?"+test.client.Request(t, test.changes).Encode())
 			answer, mode := page.Answered(t)
@@ -255,7 +251,6 @@ func TestHybrid_Refuses(t *testing.T) {
 		})
 	}
 	t.Run("F1A-05: by value, a request needs no challenge", func(t *testing.T) {
-		t.Parallel()
 		b := s.Browser(t)
 		none := map[string]string{"code_challenge": "", "code_challenge_method": ""}
 		page := b.Decide(t, b.Login(t, b.Open(t, "/authorize?"+fapi1.Request(t, none).Encode())), "approve", "12")
@@ -290,7 +285,6 @@ func TestHybrid_WhatComesBack(t *testing.T) {
 		"F1B-06: and in the query of JARM": {map[string]string{"redirect_uri": authztest.RedirectURI + "?dummy1=lorem&dummy2=ipsum", "response_type": "code", "response_mode": "jwt"}, nil, "state-1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			form := c.Request(t, test.changes)
 			maps.Copy(form, test.outside)
 			answer := c.Post(t, "/par", form)

@@ -43,7 +43,6 @@ func TestIntrospect(t *testing.T) {
 		{"MS-05: a client with a secret", s.Client("web"), url.Values{"token": {token(opaque)}}, 403, fapi.UnauthorizedClient},
 	} {
 		t.Run("refuses "+c.name, func(t *testing.T) {
-			t.Parallel()
 			c.client.Post(t, "/introspect", c.form).Refused(t, c.status, c.code)
 		})
 	}
@@ -72,7 +71,6 @@ func TestIntrospect(t *testing.T) {
 		"REV-03: one that was revoked":              {api, token(revoked)},
 	} {
 		t.Run("inactive: "+name, func(t *testing.T) {
-			t.Parallel()
 			if answer := c.client.Post(t, "/introspect", url.Values{"token": {c.token}}); answer.Status != http.StatusOK || string(answer.Body) != inactive || answer.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("answered %d %s", answer.Status, answer.Body)
 			}
@@ -91,7 +89,6 @@ func TestIntrospect(t *testing.T) {
 		"a hint that nobody knows":    {api, url.Values{"token": {token(opaque)}, "token_type_hint": {"pigeon"}}, []string{"sub"}},
 	} {
 		t.Run("active: "+name, func(t *testing.T) {
-			t.Parallel()
 			answer := c.client.Post(t, "/introspect", c.form)
 			if answer.Status != http.StatusOK || answer.JSON["active"] != true || answer.JSON["token_type"] != "Bearer" {
 				t.Fatalf("answered %d %s", answer.Status, answer.Body)
@@ -153,7 +150,6 @@ func TestIntrospect_Signed(t *testing.T) {
 		"a signed answer, as token": {api, string(ask(t, api, access, asJWT).Body), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			answer := ask(t, test.client, test.token, asJWT)
 			if answer.Status != http.StatusOK || answer.Header.Get("Content-Type") != asJWT || answer.Header.Get("Cache-Control") != "no-store" {
 				t.Fatalf("answered %d %v %s", answer.Status, answer.Header, answer.Body)
@@ -170,7 +166,6 @@ func TestIntrospect_Signed(t *testing.T) {
 		"Application/Token-Introspection+JWT": true, asJWT + ";q=0": false, "application/json, " + asJWT + ";q=0.5": false, asJWT + ";q=x": false,
 	} {
 		t.Run("RFC 9701 §4: Accept "+accept, func(t *testing.T) {
-			t.Parallel()
 			answer := ask(t, api, access, accept)
 			if got := answer.Header.Get("Content-Type"); answer.Status != http.StatusOK || (got == asJWT) != signed || (got == "application/json") == signed {
 				t.Errorf("answered %d %s", answer.Status, got)
@@ -178,7 +173,6 @@ func TestIntrospect_Signed(t *testing.T) {
 		})
 	}
 	t.Run("RFC 9701 §6: signed with the alg that was registered, and encrypted", func(t *testing.T) {
-		t.Parallel()
 		for _, token := range []string{access, "x"} {
 			inner, header := authztest.Decrypted(t, string(ask(t, secret, token, asJWT).Body), key)
 			if about := said(t, secret, inner, "EdDSA"); about["active"] != (token == access) || header["cty"] != "JWT" {
@@ -190,11 +184,9 @@ func TestIntrospect_Signed(t *testing.T) {
 		}
 	})
 	t.Run("RFC 9701 §8.1: such a JWT is no access token", func(t *testing.T) {
-		t.Parallel()
 		c.Get(t, "/userinfo", string(ask(t, api, access, asJWT).Body)).Challenged(t, http.StatusUnauthorized, "Bearer", fapi.InvalidToken)
 	})
 	t.Run("errors are JSON, whatever is asked for", func(t *testing.T) {
-		t.Parallel()
 		ask(t, api, "", asJWT).Refused(t, http.StatusBadRequest, fapi.InvalidRequest)
 		ask(t, s.Client("tpp-mtls"), access, asJWT).Refused(t, http.StatusForbidden, fapi.UnauthorizedClient)
 	})

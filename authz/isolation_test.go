@@ -48,7 +48,6 @@ func TestIsolation_TokensEnd(t *testing.T) {
 		"the consent is unknown":       {"DELETE FROM consents", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			s := authztest.Start(t)
 			tokens := map[string]map[string]any{}
 			for _, id := range []string{"tpp", "tpp-jwt", "tpp-dpop", "web", "spa"} {
@@ -124,7 +123,6 @@ func TestIsolation_BetweenClients(t *testing.T) {
 	s.AddCustomer(t, "bob", "99")
 	owner, other := s.Client("tpp-mtls"), s.Client("tpp-self")
 	t.Run("PAR-04: request_uri", func(t *testing.T) {
-		t.Parallel()
 		uri := owner.Push(t, nil)
 		p := show(t, s, owner, authztest.Username, uri)
 		p.browser.Authorize(t, other.ID, uri).Explains(t, 400, fapi.InvalidRequestURI)
@@ -135,7 +133,6 @@ func TestIsolation_BetweenClients(t *testing.T) {
 		owner.Exchange(t, page.Left.Query().Get("code"))
 	})
 	t.Run("code", func(t *testing.T) {
-		t.Parallel()
 		code := s.Approve(t, owner, owner.Push(t, nil))
 		other.Verifier = owner.Verifier
 		for range 2 {
@@ -144,13 +141,11 @@ func TestIsolation_BetweenClients(t *testing.T) {
 		alive(t, s, owner, owner.Exchange(t, code))
 	})
 	t.Run("access token", func(t *testing.T) {
-		t.Parallel()
 		tokens := s.Client("tpp-jwt").Grant(t, nil)
 		s.Client("tpp").Get(t, "/userinfo", tokens["access_token"].(string)).Challenged(t, 401, "Bearer", fapi.InvalidToken)
 		alive(t, s, s.Client("tpp-jwt"), tokens)
 	})
 	t.Run("consent", func(t *testing.T) {
-		t.Parallel()
 		consent := owner.Consent(t)
 		named := map[string]string{"claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`}
 		s.Client("tpp").Post(t, "/par", s.Client("tpp").Params(named)).Refused(t, 400, fapi.InvalidRequest)
@@ -173,7 +168,6 @@ func TestIsolation_BetweenClients(t *testing.T) {
 		s.Browser(t).Authorize(t, owner.ID, owner.Push(t, map[string]string{"scope": "openid", "claims": named["claims"]})).Returns(t, s, fapi.InvalidRequest, "state-1")
 	})
 	t.Run("a consent belongs to who authorised it", func(t *testing.T) {
-		t.Parallel()
 		consent := owner.Consent(t)
 		details := map[string]string{"authorization_details": `[{"type":"account_information","consent_id":"` + consent + `"}]`}
 		tokens := owner.Grant(t, details)

@@ -222,7 +222,6 @@ func TestLogo_WhatIsShown(t *testing.T) {
 		"an address that is not public":     {body: good, at: strict},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			if test.at == nil {
 				test.at = s
 			}
@@ -246,7 +245,6 @@ func TestLogo_WhatIsShown(t *testing.T) {
 		})
 	}
 	t.Run("http", func(t *testing.T) {
-		t.Parallel()
 		if c, _ := mustRegister(t, s, members{"logo_uri": "http://app.example/logo.png"}); logoOn(t, loginPage(t, s, c)) != "" {
 			t.Error("shown")
 		}

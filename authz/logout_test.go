@@ -102,7 +102,6 @@ func TestLogout_WithTheClientsIDTokenIsAtOnce(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(name+", "+method, func(t *testing.T) {
-				t.Parallel()
 				b := s.Browser(t)
 				id := signIn(t, b, app, onlyOpenID)["id_token"].(string)
 				at := endSession(test.params(id)...)
@@ -172,7 +171,6 @@ func TestLogout_WhatNobodyVouchesForIsAsked(t *testing.T) {
 		"somebody else's ID token and no address": {[]string{"id_token_hint", bobs}, ""},
 	} {
 		t.Run("LO-01: "+name, func(t *testing.T) {
-			t.Parallel()
 			b := s.Browser(t)
 			signIn(t, b, other, onlyOpenID)
 			page := b.Open(t, endSession(test.params...)).Is(t, "sign_out_page")

@@ -37,7 +37,6 @@ func TestMTLS_StolenTokens(t *testing.T) {
 			}},
 		} {
 			t.Run(id+" "+thief.name, func(t *testing.T) {
-				t.Parallel()
 				header := http.Header{"Authorization": {"Bearer " + token}}
 				for name, values := range thief.header {
 					header[name] = values
@@ -56,7 +55,6 @@ func TestMTLS_StolenTokens(t *testing.T) {
 			})
 		}
 		t.Run(id+" its owner", func(t *testing.T) {
-			t.Parallel()
 			if answer := c.Get(t, "/userinfo", token); answer.Status != http.StatusOK {
 				t.Errorf("answered %d %s", answer.Status, answer.Header)
 			}
@@ -72,7 +70,6 @@ func TestMTLS_Binding(t *testing.T) {
 	t.Parallel()
 	s := authztest.Start(t)
 	t.Run("a code waits for the certificate", func(t *testing.T) {
-		t.Parallel()
 		c, bare := s.Client("tpp"), s.Client("tpp")
 		bare.Certificate = nil
 		code := s.Approve(t, c, c.Push(t, nil))
@@ -80,7 +77,6 @@ func TestMTLS_Binding(t *testing.T) {
 		c.Exchange(t, code)
 	})
 	t.Run("MTLS-06: a confidential client may come back with a new certificate", func(t *testing.T) {
-		t.Parallel()
 		c, renewed := s.Client("tpp"), s.Client("tpp")
 		renewed.Certificate = s.Certificate(t, "tpp")
 		tokens := c.Grant(t, nil)
@@ -91,19 +87,16 @@ func TestMTLS_Binding(t *testing.T) {
 		c.Get(t, "/userinfo", again).Challenged(t, 401, "Bearer", fapi.InvalidToken)
 	})
 	t.Run("a certificate beside the proof does not replace it", func(t *testing.T) {
-		t.Parallel()
 		c := s.Client("tpp-dpop")
 		c.Certificate, c.DPoPKey = s.Certificate(t, "tpp-dpop"), nil
 		c.Post(t, "/token", url.Values{"grant_type": {"client_credentials"}}).Refused(t, 400, fapi.InvalidDPoPProof)
 	})
 	t.Run("nor a proof the certificate of a client that said so", func(t *testing.T) {
-		t.Parallel()
 		c := s.Client("tpp")
 		c.Certificate, c.DPoPKey = nil, authztest.NewKey(t)
 		c.Post(t, "/token", url.Values{"grant_type": {"client_credentials"}}).Refused(t, 400, fapi.InvalidRequest)
 	})
 	t.Run("F2-01: a FAPI client that said neither must bind by either", func(t *testing.T) {
-		t.Parallel()
 		c := s.AddClient(t, "tpp-either", fapi.FAPI2, fapi.PrivateKeyJWT, nil)
 		cc := url.Values{"grant_type": {"client_credentials"}, "scope": {"accounts"}}
 		c.Post(t, "/token", cc).Refused(t, 400, fapi.InvalidRequest)

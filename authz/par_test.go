@@ -37,35 +37,29 @@ func TestPAR_Refuses(t *testing.T) {
 			}
 			for _, bad := range cases {
 				t.Run(id+" "+bad.name, func(t *testing.T) {
-					t.Parallel()
 					pushRaw(t, c, bad.on(c.Params(nil))).Refused(t, http.StatusBadRequest, bad.code)
 				})
 			}
 			for name, uris := range badRedirects {
 				t.Run(id+" FAPI 2.0 §5.3.2.2: redirect_uri: "+name, func(t *testing.T) {
-					t.Parallel()
 					bad := badRequest{change: url.Values{"redirect_uri": uris}}
 					pushRaw(t, c, bad.on(c.Params(nil))).Refused(t, http.StatusBadRequest, fapi.InvalidRequest)
 				})
 			}
 		}
 		t.Run("RFC 7636 §4.4.1: a public client without code_challenge", func(t *testing.T) {
-			t.Parallel()
 			spa := s.Client("spa")
 			pushRaw(t, spa, spa.Params(map[string]string{"code_challenge": "", "code_challenge_method": ""})).Refused(t, 400, fapi.InvalidRequest)
 		})
 		t.Run("a client that has no authorization code grant", func(t *testing.T) {
-			t.Parallel()
 			api := s.Client("bank-api")
 			pushRaw(t, api, api.Params(nil)).Refused(t, 400, fapi.UnauthorizedClient)
 		})
 		t.Run("RFC 6749 §4.1.1: client_id is missing though the assertion names the client", func(t *testing.T) {
-			t.Parallel()
 			tpp := s.Client("tpp")
 			pushRaw(t, tpp, tpp.Params(map[string]string{"client_id": ""})).Refused(t, 400, fapi.InvalidRequest)
 		})
 		t.Run("RFC 9126 §2: a client that does not authenticate", func(t *testing.T) {
-			t.Parallel()
 			tpp := s.Client("tpp")
 			tpp.Raw(t, "POST", "/par", tpp.Params(nil).Encode(), nil).Refused(t, 401, fapi.InvalidClient)
 		})
@@ -86,7 +80,6 @@ func TestPAR_Takes(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for _, good := range goodRequests() {
 			t.Run(good.name, func(t *testing.T) {
-				t.Parallel()
 				answer := pushRaw(t, c, good.on(c.Params(nil)))
 				uri, _ := answer.JSON["request_uri"].(string)
 				if answer.Status != http.StatusCreated || answer.JSON["expires_in"] != 60.0 || len(answer.JSON) != 2 {
@@ -142,7 +135,6 @@ func TestPAR_LoopbackRedirects(t *testing.T) {
 		"http://localhost:51004/cb": 400, "https://127.0.0.1:51004/cb": 400, "http://127.0.0.1:0/cb": 400, "http://127.0.0.1:99999/cb": 400, "com.example.app:/cb/x": 400,
 	} {
 		t.Run(uri, func(t *testing.T) {
-			t.Parallel()
 			if answer := pushRaw(t, app, app.Params(map[string]string{"redirect_uri": uri})); answer.Status != status {
 				t.Errorf("answered %d %s, want %d", answer.Status, answer.Body, status)
 			}

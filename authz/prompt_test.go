@@ -93,7 +93,6 @@ func TestAuthorize_PromptAndLogin(t *testing.T) {
 		{"a FAPI client's customer is asked every time", tpp, true, nil, "consent_page", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			b := s.Browser(t)
 			if c.login {
 				b, _ = agreed(t, web)
@@ -112,7 +111,6 @@ func TestAuthorize_PromptAndLogin(t *testing.T) {
 		})
 	}
 	t.Run("prompt login makes auth_time newer, a later request keeps it", func(t *testing.T) {
-		t.Parallel()
 		b, tokens := agreed(t, web)
 		before := idClaims(t, tokens)["auth_time"].(float64)
 		time.Sleep(1100 * time.Millisecond)
@@ -122,7 +120,6 @@ func TestAuthorize_PromptAndLogin(t *testing.T) {
 		}
 	})
 	t.Run("the hint of another customer is not met by logging in as oneself", func(t *testing.T) {
-		t.Parallel()
 		b := s.Browser(t)
 		page := ask(b, t, web, map[string]string{"id_token_hint": bob})
 		b.Login(t, page).Is(t, "login_page")
@@ -131,7 +128,6 @@ func TestAuthorize_PromptAndLogin(t *testing.T) {
 		}
 	})
 	t.Run("a page is answered only by the login that saw it", func(t *testing.T) {
-		t.Parallel()
 		b := s.Browser(t)
 		page := b.Login(t, ask(b, t, tpp, map[string]string{"scope": "openid"})).Is(t, "consent_page")
 		second := ask(b, t, tpp, map[string]string{"prompt": "login"})

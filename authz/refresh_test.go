@@ -72,7 +72,6 @@ func TestToken_RefusesRefreshes(t *testing.T) {
 		}, 400, fapi.InvalidGrant},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			owner := s.Client(c.client)
 			tokens := owner.Grant(t, map[string]string{"scope": "openid accounts offline_access", "resource": authztest.Resource})
 			form := refreshed(tokens["refresh_token"])
@@ -128,7 +127,6 @@ func TestToken_Refreshes(t *testing.T) {
 	all := map[string]string{"scope": "openid accounts offline_access"}
 	for _, id := range []string{"tpp-mtls", "tpp-dpop", "web", "spa"} {
 		t.Run("RFC 6749 §6: a narrower scope, and later all of it again: "+id, func(t *testing.T) {
-			t.Parallel()
 			c := s.Client(id)
 			tokens := c.Grant(t, all)
 			narrow := c.Token(t, refreshed(tokens["refresh_token"], "scope", "accounts"))
@@ -142,7 +140,6 @@ func TestToken_Refreshes(t *testing.T) {
 		})
 	}
 	t.Run("OP-07: a refreshed ID token keeps sub and auth_time", func(t *testing.T) {
-		t.Parallel()
 		c := s.Client("tpp-mtls")
 		tokens := c.Grant(t, all)
 		before, after := idClaims(t, tokens), idClaims(t, c.Token(t, refreshed(tokens["refresh_token"])))
@@ -153,7 +150,6 @@ func TestToken_Refreshes(t *testing.T) {
 		}
 	})
 	t.Run("X10: a FAPI client's token is not rotated and works as often as it is needed", func(t *testing.T) {
-		t.Parallel()
 		c := s.Client("tpp-mtls")
 		tokens := c.Grant(t, all)
 		for range 3 {
@@ -163,7 +159,6 @@ func TestToken_Refreshes(t *testing.T) {
 		}
 	})
 	t.Run("RFC 9700 §4.14.2: a public client's token that was rotated away ends all", func(t *testing.T) {
-		t.Parallel()
 		spa := s.Client("spa")
 		first := spa.Grant(t, all)
 		second := spa.Token(t, refreshed(first["refresh_token"]))
@@ -179,7 +174,6 @@ func TestToken_Refreshes(t *testing.T) {
 		}
 	})
 	t.Run("a refresh token ends with its time", func(t *testing.T) {
-		t.Parallel()
 		c := s.Client("tpp")
 		consent := c.Consent(t)
 		tokens := c.Grant(t, map[string]string{"claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`})

@@ -186,7 +186,6 @@ func TestRegister_Refused(t *testing.T) {
 		{"a statement where none are expected means nothing", newcomer(members{"software_statement": "a.b.c"}), http.StatusCreated, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			answer := registerClient(t, s, "", test.body)
 			if test.code != "" {
 				answer.Refused(t, test.status, test.code)
@@ -202,17 +201,14 @@ func TestRegister_Refused(t *testing.T) {
 		})
 	}
 	t.Run("another media type", func(t *testing.T) {
-		t.Parallel()
 		r, _ := http.NewRequest(http.MethodPost, s.Issuer+"/register", strings.NewReader("{}"))
 		r.Header.Set("Content-Type", "text/plain")
 		authztest.Do(t, s.Client("spa").HTTP(), r).Refused(t, http.StatusUnsupportedMediaType, fapi.InvalidClientMetadata)
 	})
 	t.Run("a token that nobody gave out", func(t *testing.T) {
-		t.Parallel()
 		refusedToken(t, registerClient(t, s, "x", newcomer(nil)))
 	})
 	t.Run("what is not public is not fetched", func(t *testing.T) {
-		t.Parallel()
 		strict := authztest.Start(t, authztest.Options{PublicOnly: true})
 		registerClient(t, strict, "", newcomer(keys("/jwks"))).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
 	})
@@ -285,7 +281,6 @@ func TestRegister_ByToken(t *testing.T) {
 	refusedToken(t, registerClient(t, s, twice, newcomer(nil)))
 
 	t.Run("the token says which profile", func(t *testing.T) {
-		t.Parallel()
 		fixed := initialToken(t, s, fapi.FAPI2, 3, later)
 		registerClient(t, s, fixed, newcomer(nil)).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
 		registerClient(t, s, fixed, newcomer(members{"profile": "openid"})).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
@@ -306,7 +301,6 @@ func TestRegister_ByToken(t *testing.T) {
 		update(members{"profile": "openid"}).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
 	})
 	t.Run("one use, five at once", func(t *testing.T) {
-		t.Parallel()
 		once := initialToken(t, s, "", 1, hour)
 		var made sync.Map
 		var all sync.WaitGroup

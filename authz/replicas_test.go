@@ -43,7 +43,6 @@ func TestReplicas_OneFlowEachStepOnTheOther(t *testing.T) {
 	one, two := twins(t, authztest.Options{})
 	for _, id := range []string{"tpp", "tpp-jwt", "tpp-dpop", "tpp-mtls", "spa"} {
 		t.Run(id, func(t *testing.T) {
-			t.Parallel()
 			at1, at2 := one.Client(id), two.Client(id)
 			at2.Verifier = at1.Verifier
 			api1, api2 := one.Client("bank-api"), two.Client("bank-api")

@@ -45,7 +45,6 @@ func TestRequestObject_PushedFlow(t *testing.T) {
 	s := authztest.Start(t)
 	for _, id := range []string{"tpp", "tpp-dpop"} {
 		t.Run(id, func(t *testing.T) {
-			t.Parallel()
 			c := s.Client(id)
 			signed := object(t, s, c, c.Key, c.Params(map[string]string{"state": "", "nonce": "signed"}), map[string]any{
 				"max_age": 3600, "claims": map[string]any{"id_token": map[string]any{"acr": nil}},
@@ -128,7 +127,6 @@ func TestRequestObject_PARRefuses(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for name, bad := range cases {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel()
 				pushRaw(t, bad.client, bad.form).Refused(t, http.StatusBadRequest, bad.code)
 			})
 		}
@@ -156,7 +154,6 @@ func TestRequestObject_ByValue(t *testing.T) {
 	signed := object(t, s, c, key, c.Params(map[string]string{"state": "signed"}), map[string]any{"max_age": 3600})
 	for method, open := range doors {
 		t.Run(method, func(t *testing.T) {
-			t.Parallel()
 			page := open(t, s, url.Values{"client_id": {c.ID}, "response_type": {"code"}, "scope": {"openid"}, "request": {signed}, "state": {"outside"}, "redirect_uri": {"https://evil.example/"}})
 			page.Is(t, "login_page")
 		})
@@ -218,7 +215,6 @@ func TestRequestObject_AuthorizeRefuses(t *testing.T) {
 	} {
 		for method, open := range doors {
 			t.Run(method+" "+name, func(t *testing.T) {
-				t.Parallel()
 				page := open(t, s, bad.params)
 				if bad.state != "-" {
 					page.Returns(t, s, bad.code, bad.state)

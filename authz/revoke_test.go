@@ -33,7 +33,6 @@ func TestRevoke(t *testing.T) {
 		"two hints":               {url.Values{"token": {"x"}, "token_type_hint": {"access_token", "refresh_token"}}, fapi.InvalidRequest},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			t.Parallel()
 			tpp.Post(t, "/revoke", c.form).Refused(t, 400, c.code)
 		})
 	}
@@ -50,7 +49,6 @@ func TestRevoke(t *testing.T) {
 	})
 	for _, id := range []string{"tpp-mtls", "tpp-jwt", "tpp-dpop", "spa"} {
 		t.Run("REV-01: another client's tokens are not revoked: "+id, func(t *testing.T) {
-			t.Parallel()
 			c := s.Client(id)
 			tokens := c.Grant(t, map[string]string{"scope": "openid accounts offline_access"})
 			for _, other := range []string{"tpp", "web"} {
@@ -65,7 +63,6 @@ func TestRevoke(t *testing.T) {
 		})
 		for _, hint := range []string{"", "refresh_token", "access_token", "pigeon"} {
 			t.Run("REV-02: with an access token the refresh token stays, hint "+hint+": "+id, func(t *testing.T) {
-				t.Parallel()
 				c := s.Client(id)
 				tokens := c.Grant(t, map[string]string{"scope": "openid accounts offline_access"})
 				form := url.Values{"token": {tokens["access_token"].(string)}, "token_type_hint": {hint}}
@@ -81,7 +78,6 @@ func TestRevoke(t *testing.T) {
 			})
 		}
 		t.Run("REV-02: with a refresh token all goes: "+id, func(t *testing.T) {
-			t.Parallel()
 			c := s.Client(id)
 			tokens := c.Grant(t, map[string]string{"scope": "openid accounts offline_access"})
 			again := c.Token(t, refreshed(tokens["refresh_token"]))
@@ -95,7 +91,6 @@ func TestRevoke(t *testing.T) {
 		})
 	}
 	t.Run("a token of client credentials", func(t *testing.T) {
-		t.Parallel()
 		tokens := tpp.Token(t, url.Values{"grant_type": {"client_credentials"}, "scope": {"accounts"}})
 		s.Client("tpp").Post(t, "/revoke", url.Values{"token": {tokens["access_token"].(string)}}).Refused(t, 400, fapi.UnauthorizedClient)
 		if !active(t, tokens) {

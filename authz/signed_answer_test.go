@@ -63,7 +63,6 @@ func TestJARM(t *testing.T) {
 		{"JARM-02: all parameters, as text", every, map[string]string{"response_type": "code id_token token", "response_mode": "jwt"}, "fragment", "ES256", "access_token aud code exp expires_in id_token iss scope state token_type"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			c := test.client
 			answer, mode := decided(t, s, c, "approve", test.changes).Answered(t)
 			claims := jarm(t, s, c, answer)
@@ -80,7 +79,6 @@ func TestJARM(t *testing.T) {
 		})
 	}
 	t.Run("JARM-02: errors of the request itself", func(t *testing.T) {
-		t.Parallel()
 		c := ed
 		for name, test := range map[string]struct {
 			changes map[string]string
@@ -98,7 +96,6 @@ func TestJARM(t *testing.T) {
 		}
 	})
 	t.Run("MS-03: what a client that only takes signed answers is told", func(t *testing.T) {
-		t.Parallel()
 		c := s.AddClient(t, "jarm-only", fapi.OpenID, fapi.ClientSecretBasic, map[string]any{"response_modes": []string{"jwt"}})
 		answer, mode := s.Browser(t).Open(t, "/authorize?"+c.Request(t, nil).Encode()).Answered(t)
 		if mode != "query" || answer.Get("error") != string(fapi.InvalidRequest) || answer.Has("response") { // as it asked
@@ -106,13 +103,11 @@ func TestJARM(t *testing.T) {
 		}
 	})
 	t.Run("JARM-06: nothing is sent where it must not", func(t *testing.T) {
-		t.Parallel()
 		c := ed
 		changes := map[string]string{"response_mode": "jwt", "redirect_uri": "https://evil.example/"}
 		s.Browser(t).Open(t, "/authorize?"+c.Request(t, changes).Encode()).Explains(t, http.StatusBadRequest, fapi.InvalidRequest)
 	})
 	t.Run("no answer is an ID token, or an access token", func(t *testing.T) {
-		t.Parallel()
 		c := every
 		answer, _ := decided(t, s, c, "approve", map[string]string{"response_mode": "jwt"}).Answered(t)
 		signed := answer.Get("response")
@@ -154,7 +149,6 @@ func TestEncryptedAnswers(t *testing.T) {
 	asksName := map[string]string{"response_type": "code id_token", "claims": `{"id_token":{"name":{"essential":true}}}`}
 
 	t.Run("OP-02, F1A-08: ID tokens, from both endpoints", func(t *testing.T) {
-		t.Parallel()
 		c := add("enc-id", map[string]any{"id_token_encrypted_response_alg": "ECDH-ES", "id_token_encrypted_response_enc": "A256GCM"})
 		answer, _ := decided(t, s, c, "approve", asksName).Answered(t)
 		_, front := nested(t, answer.Get("id_token"), ec, "ec")
@@ -169,7 +163,6 @@ func TestEncryptedAnswers(t *testing.T) {
 		}
 	})
 	t.Run("JARM-04: authorization responses, and query.jwt for tokens", func(t *testing.T) {
-		t.Parallel()
 		c := add("enc-jarm", map[string]any{"authorization_encrypted_response_alg": "RSA-OAEP-256", "authorization_encrypted_response_enc": "A128CBC-HS256"})
 		for _, decision := range []string{"approve", "deny"} {
 			answer, mode := decided(t, s, c, decision, map[string]string{"response_type": "code id_token", "response_mode": "query.jwt"}).Answered(t)
@@ -180,7 +173,6 @@ func TestEncryptedAnswers(t *testing.T) {
 		}
 	})
 	t.Run("OP-03: userinfo", func(t *testing.T) {
-		t.Parallel()
 		for name, more := range map[string]map[string]any{
 			"signed":               {"userinfo_signed_response_alg": "EdDSA"},
 			"encrypted":            {"userinfo_encrypted_response_alg": "ECDH-ES", "userinfo_encrypted_response_enc": "A128GCM"},
@@ -214,7 +206,6 @@ func TestEncryptedAnswers(t *testing.T) {
 		}
 	})
 	t.Run("no key, no answer", func(t *testing.T) {
-		t.Parallel()
 		for name, more := range map[string]map[string]any{
 			"id_token": {"id_token_encrypted_response_alg": "ECDH-ES"},
 			"jarm":     {"authorization_encrypted_response_alg": "RSA-OAEP-256"},

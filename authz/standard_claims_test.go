@@ -57,7 +57,6 @@ func TestStandardClaims(t *testing.T) {
 		{"OpenID Connect Core §5.4: openid alone", "openid", map[string]any{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			b := s.Browser(t)
 			page := b.LoginAs(t, b.Authorize(t, client.ID, client.Push(t, map[string]string{"scope": c.scope, "prompt": "consent"})), "carol")
 			page = b.Decide(t, page, "approve", "77")
@@ -70,7 +69,6 @@ func TestStandardClaims(t *testing.T) {
 		})
 	}
 	t.Run("OpenID Connect Core §5.1: an email address that nobody verified", func(t *testing.T) {
-		t.Parallel()
 		web := s.Client("web")
 		tokens := web.Grant(t, map[string]string{"scope": "openid email"})
 		if got := web.Get(t, "/userinfo", tokens["access_token"].(string)).JSON["email_verified"]; got != false {
@@ -78,7 +76,6 @@ func TestStandardClaims(t *testing.T) {
 		}
 	})
 	t.Run("OpenID Connect Discovery §3: claims_supported names each", func(t *testing.T) {
-		t.Parallel()
 		supported, _ := s.Client("web").Get(t, "/.well-known/openid-configuration", "").JSON["claims_supported"].([]any)
 		for name := range maps.Keys(profile) {
 			if !slices.Contains(supported, any(name)) {

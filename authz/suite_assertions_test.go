@@ -68,11 +68,9 @@ func TestSuite_ClientAssertions(t *testing.T) {
 				}
 			}
 			t.Run(row.module+" /par "+string(profile), func(t *testing.T) {
-				t.Parallel()
 				check(t, asserted(t, c, "/par", c.Request(t, nil), assertion(t)), row.par)
 			})
 			t.Run(row.module+" /token "+string(profile), func(t *testing.T) {
-				t.Parallel()
 				code := s.Approve(t, c, c.Push(t, nil))
 				check(t, asserted(t, c, "/token", c.ExchangeForm(code), assertion(t)), row.token)
 				if !row.token { // who cannot authenticate spends nothing
@@ -103,7 +101,6 @@ func TestSuite_ClientAssertions(t *testing.T) {
 			},
 		} {
 			t.Run(name+" "+string(profile), func(t *testing.T) {
-				t.Parallel()
 				code := s.Approve(t, c, c.Push(t, nil))
 				answer := send(t, maps.Clone(c.ExchangeForm(code)))
 				switch name {

@@ -27,7 +27,6 @@ func TestSuite_Dynamic(t *testing.T) {
 	now := func() int64 { return time.Now().Unix() }
 
 	t.Run("idtoken-rs256", func(t *testing.T) {
-		t.Parallel()
 		c, _ := mustRegister(t, s, members{"id_token_signed_response_alg": "RS256"})
 		header, claims := s.Verified(t, c.Grant(t, nil)["id_token"].(string))
 		if header["alg"] != "RS256" || claims["aud"] != c.ID {
@@ -35,15 +34,12 @@ func TestSuite_Dynamic(t *testing.T) {
 		}
 	})
 	t.Run("idtoken-unsigned", func(t *testing.T) {
-		t.Parallel()
 		registerClient(t, s, "", newcomer(members{"id_token_signed_response_alg": "none"})).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
 	})
 	t.Run("request-uri-unsigned", func(t *testing.T) {
-		t.Parallel()
 		registerClient(t, s, "", newcomer(members{"request_object_signing_alg": "none"})).Refused(t, http.StatusBadRequest, fapi.InvalidClientMetadata)
 	})
 	t.Run("userinfo-rs256", func(t *testing.T) {
-		t.Parallel()
 		c, _ := mustRegister(t, s, members{"userinfo_signed_response_alg": "RS256"})
 		tokens := c.Grant(t, nil)
 		info := c.Get(t, "/userinfo", tokens["access_token"].(string))
@@ -53,7 +49,6 @@ func TestSuite_Dynamic(t *testing.T) {
 		}
 	})
 	t.Run("request-uri-signed-rs256", func(t *testing.T) {
-		t.Parallel()
 		l := newLibrary(t, s)
 		c, _ := mustRegister(t, s, members{
 			"request_uris": []string{l.base + "/object#c9f1"}, "request_object_signing_alg": "RS256",
@@ -73,7 +68,6 @@ func TestSuite_Dynamic(t *testing.T) {
 		c.Exchange(t, answer.Get("code"))
 	})
 	t.Run("refresh-token-rp-key-rotation", func(t *testing.T) {
-		t.Parallel()
 		var published atomic.Pointer[jose.JSONWebKey]
 		site := s.Site(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{*published.Load()}})
@@ -106,7 +100,6 @@ func TestSuite_Dynamic(t *testing.T) {
 		send("one", first, refreshed(tokens.JSON["refresh_token"])).Refused(t, http.StatusUnauthorized, fapi.InvalidClient)
 	})
 	t.Run("redirect-uri-query-OK, -query-added, -query-mismatch", func(t *testing.T) {
-		t.Parallel()
 		plain, _ := mustRegister(t, s, nil)
 		query, _ := mustRegister(t, s, members{"redirect_uris": []string{authztest.RedirectURI + "?foo=bar"}})
 		for _, bad := range []struct {

@@ -175,7 +175,6 @@ func TestSuite_FAPIFlows(t *testing.T) {
 	}
 	for _, pair := range planPairs(t, s) {
 		t.Run(pair.name, func(t *testing.T) {
-			t.Parallel()
 			for name, run := range rows { // one after the other: one of them expires all that is pending
 				t.Run(name, func(t *testing.T) {
 					one, two := *pair.one, *pair.two
@@ -201,7 +200,6 @@ func TestSuite_FAPI2ComesBack(t *testing.T) {
 			"ensure-other-scope-order-succeeds":                       {"scope": "accounts profile openid"},
 		} {
 			t.Run(module+" "+pair.name, func(t *testing.T) {
-				t.Parallel()
 				sent := s.Response(t, decided(t, s, pair.one, "approve", changes))
 				want := pair.one.Params(changes)
 				if sent.Get("state") != want.Get("state") || sent.Has("state") != want.Has("state") || sent.Get("iss") != s.Issuer {

@@ -247,13 +247,11 @@ func TestSuite_OpenID(t *testing.T) {
 	for _, p := range openidPlans(t, s) {
 		for name, run := range openidRows {
 			t.Run(name+" "+p.typ+" "+p.mode(), func(t *testing.T) {
-				t.Parallel()
 				run(t, p, s.Browser(t))
 			})
 		}
 		for name, changes := range openidTaken {
 			t.Run(name+" "+p.typ+" "+p.mode(), func(t *testing.T) {
-				t.Parallel()
 				c := p.two // by client_secret_post: server-client-secret-post
 				answer := p.ask(t, s.Browser(t), c, p.params(c, changes))
 				form := codeForm(c, answer)

@@ -162,7 +162,6 @@ func TestSuite_RequestObjectsRefused(t *testing.T) {
 				continue
 			}
 			t.Run(row.module+" "+plan.name, func(t *testing.T) {
-				t.Parallel()
 				c := plan.client
 				params := c.Params(map[string]string{"state": "state-1"})
 				signed := c.RequestObject(t, params, at(row.claims))
@@ -218,7 +217,6 @@ func TestSuite_RequestObjectsTaken(t *testing.T) {
 			{"ensure-other-scope-order-succeeds", claims{"scope": "accounts profile openid"}, url.Values{"scope": {"accounts profile openid"}}},
 		} {
 			t.Run(row.module+" "+plan.name, func(t *testing.T) {
-				t.Parallel()
 				c := plan.client
 				params := c.Params(nil)
 				form := outer(params, c.RequestObject(t, params, at(row.claims)))

@@ -69,7 +69,6 @@ func TestToken_RefusesGrants(t *testing.T) {
 			{"DPOP-07: no proof to bind to", func() *authztest.Client { c := s.Client("tpp-dpop"); c.DPoPKey = nil; return c }(), form("grant_type", cc), 400, fapi.InvalidDPoPProof},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
 				c.client.Post(t, "/token", c.form).Refused(t, c.status, c.code)
 			})
 		}
@@ -85,7 +84,6 @@ func TestToken_RefusesGrants(t *testing.T) {
 		{"a resource twice is one", form("grant_type", cc, "scope", "accounts", "resource", authztest.Resource, "resource", authztest.Resource), "accounts"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			tokens := tpp.Token(t, c.form)
 			if tokens["scope"] != c.scope || tokens["refresh_token"] != nil || tokens["id_token"] != nil || tokens["token_type"] != "Bearer" {
 				t.Errorf("F2-14: %v", tokens)
@@ -140,7 +138,6 @@ func TestToken_RefusesCodes(t *testing.T) {
 		{"the code in capitals", "tpp-mtls", nil, "", url.Values{"code": {"CODE"}}, false, 400, fapi.InvalidGrant, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			owner := s.Client(c.client)
 			code := s.Approve(t, owner, owner.Push(t, c.params))
 			form := owner.ExchangeForm(code)
@@ -173,20 +170,17 @@ func TestToken_RefusesCodes(t *testing.T) {
 		})
 	}
 	t.Run("F2-04: a code that has expired", func(t *testing.T) {
-		t.Parallel()
 		jwt := s.Client("tpp-jwt")
 		code := s.Approve(t, jwt, jwt.Push(t, nil))
 		s.SQL(t, "UPDATE authorizations SET code_expires_at = now() - interval '1 second' WHERE client_id = 'tpp-jwt'")
 		jwt.Post(t, "/token", jwt.ExchangeForm(code)).Refused(t, 400, fapi.InvalidGrant)
 	})
 	t.Run("F2-04: a code lives no longer than a minute", func(t *testing.T) {
-		t.Parallel()
 		if n := s.Count(t, "SELECT count(*) FROM authorizations WHERE code_expires_at > decided_at + interval '60 seconds'"); n != 0 {
 			t.Errorf("%d live longer", n)
 		}
 	})
 	t.Run("OP-04: a code that is used twice takes its tokens with it", func(t *testing.T) {
-		t.Parallel()
 		self := s.Client("tpp-self")
 		code := s.Approve(t, self, self.Push(t, nil))
 		tokens := self.Exchange(t, code)
@@ -200,7 +194,6 @@ func TestToken_RefusesCodes(t *testing.T) {
 		self.Post(t, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens["refresh_token"].(string)}}).Refused(t, 400, fapi.InvalidGrant)
 	})
 	t.Run("no PKCE at all is good for a confidential client of the profile openid", func(t *testing.T) {
-		t.Parallel()
 		web := s.Client("web")
 		form := web.ExchangeForm(s.Approve(t, web, web.Push(t, withoutPKCE)))
 		form.Del("code_verifier")

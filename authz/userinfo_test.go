@@ -56,7 +56,6 @@ func TestUserInfo(t *testing.T) {
 		{"F2-11: a bound token in the body", tpp, "POST", "/userinfo", nil, authztest.FormType, body(bound["access_token"].(string)), 401, fapi.InvalidToken},
 	} {
 		t.Run("refuses "+c.method+" "+c.name, func(t *testing.T) {
-			t.Parallel()
 			header := http.Header{"Authorization": c.authorization}
 			if c.media != "" {
 				header.Set("Content-Type", c.media)
@@ -78,7 +77,6 @@ func TestUserInfo(t *testing.T) {
 		"RFC 6750 §2.2: POST with a form":  {"POST", "", authztest.FormType, body(good)},
 	} {
 		t.Run("answers "+name, func(t *testing.T) {
-			t.Parallel()
 			header := http.Header{"Content-Type": {r.media}}
 			if r.authorization != "" {
 				header.Set("Authorization", r.authorization)
@@ -93,7 +91,6 @@ func TestUserInfo(t *testing.T) {
 		})
 	}
 	t.Run("OP-03: only what the scopes and the claims parameter ask for", func(t *testing.T) {
-		t.Parallel()
 		less := expired.Grant(t, map[string]string{"scope": "openid accounts", "claims": `{"userinfo":{"email":{"essential":true},"shoe_size":null,"sub":{"value":"x"}}}`})
 		answer := web.Get(t, "/userinfo", less["access_token"].(string))
 		if answer.JSON["email"] != "alice@example.com" || len(answer.JSON) != 2 || answer.JSON["sub"] == "x" {

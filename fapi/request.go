@@ -81,7 +81,7 @@ func (c *Client) CheckRedirect(params url.Values) (*Redirect, error) {
 	r := &Redirect{URI: uri, ResponseType: responseType(params.Get("response_type")), State: params.Get("state")}
 	r.ResponseMode = c.responseMode(r.ResponseType, params.Get("response_mode"))
 	if r.ResponseMode == "" {
-		r.ResponseMode = fallbackMode(r.ResponseType, params.Get("response_mode"))
+		r.ResponseMode = c.fallbackMode(r.ResponseType, params)
 	}
 	if checkState(r.State) != nil {
 		r.State = ""

@@ -59,12 +59,20 @@ func (c *Client) responseMode(responseType, mode string) string {
 }
 
 // fallbackMode is how a client is told that it may not have the response mode, or the response type, that it asked for:
-// signed only if it asked for that.
-func fallbackMode(responseType, mode string) string {
-	if mode == "jwt" || slices.Contains(signedModes, mode) {
+// signed if it asked for that, or if what it asked for is in a request object that could not be read and it takes no other
+// answers.
+func (c *Client) fallbackMode(responseType string, params url.Values) string {
+	mode := params.Get("response_mode")
+	unread := mode == "" && (params.Get("request") != "" || params.Get("request_uri") != "")
+	if mode == "jwt" || slices.Contains(signedModes, mode) || unread && c.takesOnlySigned() {
 		return signedMode(responseType)
 	}
 	return defaultMode(responseType)
+}
+
+// takesOnlySigned tells whether the client registered no response mode but those of JARM.
+func (c *Client) takesOnlySigned() bool {
+	return len(c.ResponseModes) > 0 && !slices.ContainsFunc(c.ResponseModes, func(mode string) bool { return mode != "jwt" && !Signed(mode) })
 }
 
 // checkResponse checks what is to be answered, and how.

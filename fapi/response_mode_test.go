@@ -96,6 +96,31 @@ func TestResponseMode(t *testing.T) {
 	}
 }
 
+// What a request object asks for is not known until it is read: JARM-only clients are then told as they registered (the
+// suite's fapi1-advanced-final-ensure-matching-key-in-authorization-request), others plainly.
+func TestCheckRedirect_UnreadObject(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		modes   []string
+		changes []string
+		want    string
+	}{
+		{[]string{"jwt"}, []string{"request=x"}, "query.jwt"},
+		{[]string{"jwt"}, []string{"request_uri=https://tpp.example/r"}, "query.jwt"},
+		{[]string{"jwt"}, nil, "query"},
+		{[]string{"jwt", "form_post"}, []string{"request=x"}, "query"},
+		{nil, []string{"request=x"}, "query"},
+		{nil, []string{"request=x", "response_mode=jwt"}, "query.jwt"},
+	} {
+		c := responder(FAPI1Advanced, func(c *Client) { c.ResponseModes, c.ResponseTypes = test.modes, []string{"code"} })
+		redirect, err := c.CheckRedirect(request(test.changes...))
+		refused(t, err, "")
+		if redirect.ResponseMode != test.want {
+			t.Errorf("%v, %v: refused by %q, want %q", test.modes, test.changes, redirect.ResponseMode, test.want)
+		}
+	}
+}
+
 func TestNonceAndChallenge(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -100,6 +100,9 @@ func (db *DB) listen(ctx context.Context, changed func(string)) error {
 		return err
 	}
 	for {
+		if err := db.loadDataKeys(ctx); err != nil { // one may have come before we listened
+			return err
+		}
 		changed("")
 		for {
 			wait, cancel := context.WithTimeout(ctx, missedAfter)

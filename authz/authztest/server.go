@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -81,7 +80,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var err error
-	s.DB, err = storage.Open(ctx, storage.Options{DSN: frugal(s.DSN), MasterKey: make([]byte, 32), MaxConns: 6, Tracer: s.Trace})
+	s.DB, err = storage.Open(ctx, storage.Options{DSN: s.DSN, MasterKey: make([]byte, 32), MaxConns: 8, Tracer: s.Trace})
 	check(t, err)
 	public, mutual := listen(t), listen(t)
 	s.Issuer, s.MTLSBase = "https://"+public.Addr().String(), "https://"+mutual.Addr().String()
@@ -123,19 +122,6 @@ func Start(t testing.TB, options ...Options) *Server {
 		s.DB.Close()
 	})
 	return s
-}
-
-// frugal makes a pool give back what it does not use: parallel tests hold hundreds of servers on one Postgres, most of which
-// wait for their turn.
-func frugal(dsn string) string {
-	separator := " " // a keyword/value string, or else a URL
-	if strings.Contains(dsn, "://") {
-		separator = "?"
-		if strings.Contains(dsn, "?") {
-			separator = "&"
-		}
-	}
-	return dsn + separator + "pool_max_conn_idle_time=5s" + strings.Replace(separator, "?", "&", 1) + "pool_health_check_period=2s"
 }
 
 func listen(t testing.TB) net.Listener {

@@ -197,7 +197,7 @@ func settings(o Options, where []string) []string {
 		"cluster_name=countersign",
 		"timezone=UTC", "log_timezone=UTC",
 		"logging_collector=off", "log_destination=stderr",
-		"max_connections=400",
+		"max_connections=200",
 	)
 	if !o.Durable {
 		all = append(all, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
