@@ -63,7 +63,8 @@ func signedPlans(t *testing.T, s *authztest.Server, rsaKey *rsa.PrivateKey) []si
 	}
 	one := planClient(t, s, "plan-fapi1", fapi.FAPI1Advanced, rsaKey, nil)
 	two := planClient(t, s, "plan-ms", fapi.FAPI2MessageSigning, rsaKey, nil)
-	hybrid, code := as(one, "code id_token", ""), as(one, "code", "jwt")
+	onlySigned := map[string]any{"response_types": []string{"code"}, "response_modes": []string{"jwt"}}
+	hybrid, code := as(one, "code id_token", ""), as(planClient(t, s, "plan-fapi1-jarm", fapi.FAPI1Advanced, rsaKey, onlySigned), "code", "jwt")
 	return []signedPlan{
 		{"fapi1-advanced by_value plain_response", hybrid, false, true, false},
 		{"fapi1-advanced by_value jarm", code, false, true, true},
@@ -182,6 +183,10 @@ func TestSuite_RequestObjectsRefused(t *testing.T) {
 				if row.page {
 					page.Explains(t, http.StatusBadRequest, row.code)
 					return
+				}
+				_, other := row.claims["response_mode"] // who asks for another mode hears of it plainly
+				if answer, _ := page.Answered(t); answer.Has("response") != (plan.jarm && !other) {
+					t.Errorf("signed or not: %v", answer)
 				}
 				sent := s.Response(t, page)
 				if sent.Get("error") != string(row.code) || sent.Get("state") != "state-1" || sent.Get("iss") != s.Issuer || sent.Has("code") || sent.Has("id_token") {
