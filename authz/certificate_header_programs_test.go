@@ -83,10 +83,11 @@ func startProgram(t *testing.T, s *authztest.Server, name, config string, args f
 	t.Helper()
 	program, err := exec.LookPath(name)
 	if err != nil {
+		why := name + " is not installed: install nginx and haproxy to run this test (Debian: apt-get install nginx-light haproxy)"
 		if os.Getenv("COUNTERSIGN_REQUIRE_CLIENTS") == "1" {
-			t.Fatal(name + " is not installed")
+			t.Fatal(why)
 		}
-		t.Skip(name + " is not installed")
+		t.Skip(why)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
