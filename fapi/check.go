@@ -52,7 +52,7 @@ type clientRule struct {
 }
 
 // extended are the profiles that have all the rules of another one.
-var extended = map[ProfileName]ProfileName{FAPI2MessageSigning: FAPI2}
+var extended = map[ProfileName]ProfileName{FAPI2MessageSigning: FAPI2, FAPICIBA: FAPI1Advanced}
 
 func (r *clientRule) clause(name ProfileName) string {
 	if clause := r.clauses[name]; clause != "" {

@@ -25,7 +25,7 @@ var clientRules = []clientRule{
 		},
 	}, {
 		id: "confidential-client", words: "Only confidential clients",
-		clauses: map[ProfileName]string{FAPI1Advanced: "FAPI 1.0 Part 2 §5.2.2-16", FAPI2: "FAPI 2.0 SP §5.3.2.1-3"},
+		clauses: map[ProfileName]string{FAPI1Advanced: "FAPI 1.0 Part 2 §5.2.2-16", FAPICIBA: "FAPI-CIBA §5.2.2-1", FAPI2: "FAPI 2.0 SP §5.3.2.1-3"},
 		judge: func(c *Client) (Verdict, string) {
 			if c.Public() {
 				return Failed, "register a token_endpoint_auth_method that authenticates, and keys or a certificate for it"
@@ -49,6 +49,7 @@ var clientRules = []clientRule{
 		members: []string{
 			"token_endpoint_auth_signing_alg", "request_object_signing_alg", "id_token_signed_response_alg",
 			"userinfo_signed_response_alg", "authorization_signed_response_alg", "introspection_signed_response_alg",
+			"backchannel_authentication_request_signing_alg",
 		},
 		found: func(c *Client) string { return "ID token " + string(c.IDTokenSignedResponseAlg) },
 	}, {
@@ -149,6 +150,41 @@ var clientRules = []clientRule{
 			}
 			return Advice, "register tls_client_certificate_bound_access_tokens or dpop_bound_access_tokens"
 		},
+	}, {
+		id: "ciba-delivery", words: "CIBA: how the client learns what was decided", wants: func(p *Profile) string { return list(p.CIBA) },
+		clauses: map[ProfileName]string{OpenID: "CIBA Core §4, §5", FAPICIBA: "FAPI-CIBA §5.2.2-3, -4, -5"},
+		applies: usesCIBA,
+		members: []string{"backchannel_token_delivery_mode", "backchannel_client_notification_endpoint", "backchannel_client_notification_mtls"},
+		found:   deliveryFound,
+		judge: func(c *Client) (Verdict, string) {
+			if c.BackchannelTokenDeliveryMode == Push {
+				return Advice, "register ping: tokens that are fetched can be bound, and do not travel to an address"
+			}
+			return OK, ""
+		},
+	}, {
+		id: "ciba-signed-requests", words: "CIBA requests are signed",
+		clauses: map[ProfileName]string{OpenID: "CIBA Core §7.1.1", FAPICIBA: "FAPI-CIBA §5.2.2-6"},
+		applies: usesCIBA,
+		judge: func(c *Client) (Verdict, string) {
+			switch {
+			case !c.MustSignBackchannel():
+				return Advice, "register backchannel_authentication_request_signing_alg: then nobody else can ask in the client's name"
+			case c.JWKSURI == "" && !c.canVerify(c.aux.backchannelAlgs):
+				return Failed, "jwks needs a public key for one of " + list(c.aux.backchannelAlgs)
+			}
+			return Enforced, "the client must send authentication requests signed with one of " + list(c.aux.backchannelAlgs)
+		},
+	}, {
+		id: "ciba-request-claims", words: "iss, aud, jti, iat, nbf and exp of signed CIBA requests, within an hour",
+		clauses: map[ProfileName]string{OpenID: "CIBA Core §7.1.1", FAPICIBA: "FAPI-CIBA §5.2.2-9"},
+		applies: (*Client).signsBackchannel,
+		judge:   enforced("the client's signed requests must have all six, the issuer as aud, a jti of their own, and live an hour at most"),
+	}, {
+		id: "ciba-context", words: "CIBA requests say what is approved",
+		clauses: map[ProfileName]string{FAPICIBA: "FAPI-CIBA §5.2.2-2"},
+		applies: usesCIBA,
+		judge:   enforced("the client must send a binding_message, or authorization_details or a consent"),
 	},
 }
 
@@ -157,6 +193,15 @@ func enforced(duty string) func(*Client) (Verdict, string) {
 }
 
 func usesBrowser(c *Client) bool { return c.Redirects() }
+
+func usesCIBA(c *Client) bool { return c.MayUse(GrantCIBA) }
+
+func deliveryFound(c *Client) string {
+	if !c.BackchannelTokenDeliveryMode.Notifies() {
+		return string(c.BackchannelTokenDeliveryMode)
+	}
+	return string(c.BackchannelTokenDeliveryMode) + " to " + c.BackchannelClientNotificationEndpoint
+}
 
 func isJARM(mode string) bool { return mode == "jwt" || strings.HasSuffix(mode, ".jwt") }
 

@@ -26,6 +26,14 @@ func registered(changes map[string]any) []byte {
 
 type changes = map[string]any
 
+// ciba are the changes that make it a client with CIBA, and more.
+func ciba(more changes) changes {
+	return with(changes{
+		"grant_types": []string{"authorization_code", GrantCIBA}, "backchannel_token_delivery_mode": "ping",
+		"backchannel_client_notification_endpoint": "https://tpp.example/ciba",
+	}, more)
+}
+
 func TestCheckRegistration(t *testing.T) {
 	t.Parallel()
 	weak := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: must(rsa.GenerateKey(rand.Reader, 1024)).Public(), KeyID: "weak"}}}
@@ -60,6 +68,16 @@ func TestCheckRegistration(t *testing.T) {
 		{"a typing error", changes{"nmae": "x"}, FAPI2, "metadata", "nmae"},
 		{"a typing error, and more", changes{"nmae": "x", "token_endpoint_auth_method": "none"}, FAPI2, "client-authentication confidential-client metadata", ""},
 		{"no client_id", changes{"client_id": ""}, FAPI2, "metadata", "client_id"},
+		{"CIBA Core §4: a good client", ciba(changes{"backchannel_token_delivery_mode": "push", "tls_client_certificate_bound_access_tokens": nil}), OpenID, "", ""},
+		{"FAPI-CIBA: a good client", ciba(nil), FAPICIBA, "", ""},
+		{"FAPI-CIBA: without CIBA it is FAPI 1.0", nil, FAPICIBA, "", ""},
+		{"FAPI-CIBA §5.2.2-1: a public client", ciba(changes{"token_endpoint_auth_method": "none"}), FAPICIBA, "client-authentication confidential-client grant-types", ""},
+		{"FAPI-CIBA §5.2.2-3: push", ciba(changes{"backchannel_token_delivery_mode": "push"}), FAPICIBA, "ciba-delivery", "[poll ping]"},
+		{"FAPI-CIBA §5.2.2-6: no key to sign with", ciba(changes{"jwks": nil, "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_subject_dn": "CN=tpp"}), FAPICIBA, "ciba-signed-requests client-keys signed-requests", "no key"},
+		{"FAPI 1.0 Part 2 §8.6: RS256 for CIBA requests", ciba(changes{"backchannel_authentication_request_signing_alg": "RS256"}), FAPICIBA, "ciba-signed-requests client-keys signing-algorithms", "RS256"},
+		{"CIBA Core §4: no delivery mode", ciba(changes{"backchannel_token_delivery_mode": nil, "backchannel_client_notification_endpoint": nil}), OpenID, "ciba-delivery", "poll ping push"},
+		{"CIBA Core §4: no notification endpoint", ciba(changes{"backchannel_client_notification_endpoint": nil}), OpenID, "ciba-delivery", "ping and push"},
+		{"CIBA in a profile without it", ciba(nil), FAPI1Advanced, "grant-types", "does not have urn:openid:params:grant-type:ciba"},
 		{"a resource service has no redirect URIs", changes{"grant_types": []string{"client_credentials"}, "redirect_uris": nil, "resource_identifiers": []string{"https://api.bank.example"}}, FAPI2, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -111,7 +129,8 @@ func TestCheckRegistration_AgreesWithParseClient(t *testing.T) {
 		{"redirect_uris": []string{"http://x.example"}}, {"scope": "\x00"}, {"subject_type": "x"}, {"default_max_age": -1}, {"policy_uri": "x"},
 		{"response_types": []string{"token"}}, {"response_modes": []string{"x"}}, {"userinfo_encrypted_response_alg": "dir"}, {"access_token_format": "x"},
 		{"grant_types": []string{"implicit"}}, {"application_type": "x"}, {"backchannel_logout_uri": "http://x"}, {"resources": []string{"x"}},
-		{"jwks_uri": "https://tpp.example/jwks"}, {"jwks_uri": "http://tpp.example/jwks", "jwks": nil}, {"tls_client_auth_san_ip": "x", "token_endpoint_auth_method": "tls_client_auth"},
+		ciba(nil), ciba(changes{"backchannel_token_delivery_mode": "push"}), ciba(changes{"backchannel_authentication_request_signing_alg": "RS256"}),
+		{"backchannel_number_matching": true}, ciba(changes{"token_endpoint_auth_method": "none"}), {"jwks_uri": "https://tpp.example/jwks"}, {"jwks_uri": "http://tpp.example/jwks", "jwks": nil}, {"tls_client_auth_san_ip": "x", "token_endpoint_auth_method": "tls_client_auth"},
 	}
 	for _, name := range ProfileNames() {
 		for _, change := range broken {
@@ -145,7 +164,8 @@ func TestCheckRegistration_Rules(t *testing.T) {
 		for id, demanded := range map[string]bool{
 			"pushed-requests": p.PAR == Required, "pkce": p.PKCE != Optional, "signed-requests": p.RequestObject == Required,
 			"nonce-or-state": p.Nonce == Required, "sender-constrained-tokens": p.SenderConstraint == Required,
-			"confidential-client": !slices.Contains(p.ClientAuth, NoAuth),
+			"confidential-client": !slices.Contains(p.ClientAuth, NoAuth), "ciba-delivery": p.grants(GrantCIBA),
+			"ciba-signed-requests": p.grants(GrantCIBA) && p.RequestObject == Required, "ciba-context": p.CIBAContext == Required,
 		} {
 			i := slices.IndexFunc(clientRules, func(r clientRule) bool { return r.id == id })
 			if demanded && clientRules[i].clause(name) == "" {

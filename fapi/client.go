@@ -28,7 +28,7 @@ const (
 	JWT    TokenFormat = "jwt"    // RFC 9068
 )
 
-// Grant types (RFC 6749, RFC 8628 §3.4, RFC 8693 §2.1).
+// Grant types (RFC 6749, RFC 8628 §3.4, RFC 8693 §2.1, CIBA Core §4).
 const (
 	GrantAuthorizationCode = "authorization_code"
 	GrantImplicit          = "implicit" // ID tokens from the authorization endpoint without a code
@@ -36,6 +36,7 @@ const (
 	GrantClientCredentials = "client_credentials"
 	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code"
 	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
+	GrantCIBA              = "urn:openid:params:grant-type:ciba"
 )
 
 // Subject types (OpenID Connect Core §8).
@@ -116,6 +117,14 @@ type Client struct {
 	PostLogoutRedirectURIs           []string `json:"post_logout_redirect_uris,omitempty"`
 	BackChannelLogoutURI             string   `json:"backchannel_logout_uri,omitempty"`
 	BackChannelLogoutSessionRequired bool     `json:"backchannel_logout_session_required,omitempty"`
+
+	// How it learns what a customer decided on another device (CIBA Core §4).
+	BackchannelTokenDeliveryMode               DeliveryMode            `json:"backchannel_token_delivery_mode,omitempty"`
+	BackchannelClientNotificationEndpoint      string                  `json:"backchannel_client_notification_endpoint,omitempty"`       // ping and push
+	BackchannelAuthenticationRequestSigningAlg jose.SignatureAlgorithm `json:"backchannel_authentication_request_signing_alg,omitempty"` // then its requests must be signed
+	BackchannelUserCodeParameter               bool                    `json:"backchannel_user_code_parameter,omitempty"`
+	BackchannelNumberMatching                  bool                    `json:"backchannel_number_matching,omitempty"`          // ours: it shows the customer the number that the approval page asks for
+	BackchannelNotificationMTLS                bool                    `json:"backchannel_client_notification_mtls,omitempty"` // ours: its notification endpoint asks for the server's certificate
 
 	SoftwareID        string `json:"software_id,omitempty"`
 	SoftwareVersion   string `json:"software_version,omitempty"`

@@ -17,7 +17,7 @@ var grantTypes = GrantTypes()
 
 // GrantTypes lists the grant types that some profile allows.
 func GrantTypes() []string {
-	return []string{GrantAuthorizationCode, GrantImplicit, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange}
+	return []string{GrantAuthorizationCode, GrantImplicit, GrantRefreshToken, GrantClientCredentials, GrantDeviceCode, GrantTokenExchange, GrantCIBA}
 }
 
 // ParseClient reads a client's metadata, fills in the defaults and checks it against its profile. The error names all
@@ -121,6 +121,7 @@ func (c *Client) check() error {
 	w := &faults{}
 	c.checkIdentity(w)
 	c.checkGrants(w)
+	c.checkBackchannel(w)
 	c.checkSigning(w)
 	c.checkEncryption(w)
 	c.checkAddresses(w)
@@ -164,13 +165,12 @@ func (c *Client) checkGrants(w *faults) {
 	for _, grant := range c.GrantTypes {
 		if !slices.Contains(grantTypes, grant) {
 			w.add("grant_types", "grant_types: %q is not supported", grant)
+		} else if !c.profile.grants(grant) {
+			w.add("grant_types", "grant_types: profile %s (%s) does not have %s", c.Profile, c.profile.Source, grant)
 		}
 	}
 	if c.MayUse(GrantClientCredentials) && c.Public() {
 		w.add("grant_types", "grant_types: client_credentials needs a client that authenticates (RFC 6749 §4.4)")
-	}
-	if c.MayUse(GrantDeviceCode) && !c.profile.Device || c.MayUse(GrantTokenExchange) && !c.profile.TokenExchange {
-		w.add("grant_types", "grant_types: profile %s (%s) does not have the device grant, or not token exchange", c.Profile, c.profile.Source)
 	}
 	if c.MayUse(GrantTokenExchange) && c.Public() {
 		w.add("grant_types", "grant_types: token exchange needs a client that authenticates (RFC 8693 §2.1)")
@@ -194,8 +194,8 @@ func (c *Client) checkGrants(w *faults) {
 	if slices.ContainsFunc(c.ResponseTypes, withoutCode) && !c.MayUse(GrantImplicit) {
 		w.add("response_types", "response_types without code need the grant_type implicit (OpenID Connect Registration §2)")
 	}
-	if c.MayUse(GrantImplicit) && (!c.profile.implicit() || !c.Redirects()) {
-		w.add("grant_types", "grant_types: profile %s (%s) has no implicit grant, or response_types are missing", c.Profile, c.profile.Source)
+	if c.MayUse(GrantImplicit) && !c.Redirects() {
+		w.add("grant_types", "grant_types: implicit needs response_types")
 	}
 	if c.Redirects() && len(c.RedirectURIs) == 0 {
 		w.add("redirect_uris", "redirect_uris must name at least one for these response_types")
@@ -210,6 +210,52 @@ func (c *Client) checkGrants(w *faults) {
 	}
 }
 
+// checkBackchannel checks what a client registered for CIBA (CIBA Core §4).
+func (c *Client) checkBackchannel(w *faults) {
+	mode, endpoint := c.BackchannelTokenDeliveryMode, c.BackchannelClientNotificationEndpoint
+	if !c.MayUse(GrantCIBA) {
+		for _, member := range c.backchannelMembers() {
+			w.add(member, "%s needs the grant_type %s", member, GrantCIBA)
+		}
+		return
+	}
+	if c.Public() {
+		w.add("grant_types", "grant_types: CIBA needs a client that authenticates (CIBA Core §7.1)")
+	}
+	if c.profile.grants(GrantCIBA) && !slices.Contains(c.profile.CIBA, mode) {
+		w.add("backchannel_token_delivery_mode", "backchannel_token_delivery_mode %q: profile %s wants one of %v", mode, c.Profile, c.profile.CIBA)
+	}
+	if mode.Notifies() != (endpoint != "") {
+		w.add("backchannel_client_notification_endpoint", "backchannel_client_notification_endpoint is for ping and push, and needed there (CIBA Core §4)")
+	}
+	if c.BackchannelNotificationMTLS && endpoint == "" {
+		w.add("backchannel_client_notification_mtls", "backchannel_client_notification_mtls needs a backchannel_client_notification_endpoint")
+	}
+	if mode == Push && c.MustBind() {
+		w.add("backchannel_token_delivery_mode", "backchannel_token_delivery_mode push: nobody proves possession of a key when tokens are pushed, so they cannot be bound")
+	}
+}
+
+// backchannelMembers lists what the client registered that means something for CIBA alone.
+func (c *Client) backchannelMembers() (members []string) {
+	for _, m := range []struct {
+		name  string
+		there bool
+	}{
+		{"backchannel_token_delivery_mode", c.BackchannelTokenDeliveryMode != ""},
+		{"backchannel_client_notification_endpoint", c.BackchannelClientNotificationEndpoint != ""},
+		{"backchannel_authentication_request_signing_alg", c.BackchannelAuthenticationRequestSigningAlg != ""},
+		{"backchannel_user_code_parameter", c.BackchannelUserCodeParameter},
+		{"backchannel_number_matching", c.BackchannelNumberMatching},
+		{"backchannel_client_notification_mtls", c.BackchannelNotificationMTLS},
+	} {
+		if m.there {
+			members = append(members, m.name)
+		}
+	}
+	return members
+}
+
 func (c *Client) checkSigning(w *faults) {
 	for _, alg := range []struct {
 		name string
@@ -221,6 +267,7 @@ func (c *Client) checkSigning(w *faults) {
 		{"userinfo_signed_response_alg", c.UserInfoSignedResponseAlg},
 		{"authorization_signed_response_alg", c.AuthorizationSignedResponseAlg},
 		{"introspection_signed_response_alg", c.IntrospectionSignedResponseAlg},
+		{"backchannel_authentication_request_signing_alg", c.BackchannelAuthenticationRequestSigningAlg},
 	} {
 		if alg.alg != "" && !slices.Contains(c.profile.Algorithms, alg.alg) {
 			w.add(alg.name, "%s %q: profile %s wants one of %v", alg.name, alg.alg, c.Profile, c.profile.Algorithms)
@@ -286,6 +333,7 @@ func (c *Client) checkAddresses(w *faults) {
 	called := []struct{ name, uri string }{ // by us, or by a browser that we send there
 		{"jwks_uri", c.JWKSURI}, {"sector_identifier_uri", c.SectorIdentifierURI},
 		{"initiate_login_uri", c.InitiateLoginURI}, {"backchannel_logout_uri", c.BackChannelLogoutURI},
+		{"backchannel_client_notification_endpoint", c.BackchannelClientNotificationEndpoint},
 	}
 	for _, uri := range c.RequestURIs {
 		called = append(called, struct{ name, uri string }{"request_uris", uri})
@@ -301,7 +349,7 @@ func (c *Client) checkAddresses(w *faults) {
 	}
 }
 
-// checkSubject finds the client's sector: that of its sector_identifier_uri, or the one host of its redirect URIs
+// checkSubject finds the client's sector: that of its sector_identifier_uri, or the one host of its sectorURIs
 // (OpenID Connect Core §8.1).
 func (c *Client) checkSubject(w *faults) {
 	switch c.SubjectType {
@@ -312,9 +360,12 @@ func (c *Client) checkSubject(w *faults) {
 		w.add("subject_type", "subject_type %q is neither public nor pairwise", c.SubjectType)
 		return
 	}
-	uris := c.RedirectURIs
+	uris := c.sectorURIs()
 	if c.SectorIdentifierURI != "" {
 		uris = []string{c.SectorIdentifierURI}
+	}
+	if len(uris) == 0 {
+		w.add("sector_identifier_uri", "subject_type pairwise: a client without redirect_uris needs a sector_identifier_uri, or keys at a jwks_uri")
 	}
 	for _, uri := range uris {
 		u, err := url.Parse(uri)
@@ -329,6 +380,20 @@ func (c *Client) checkSubject(w *faults) {
 			return
 		}
 	}
+}
+
+// sectorURIs are the addresses that the client answers at, by whose host it is known when it has a sector of its own: its
+// redirect URIs, or without those where it is told of decisions, or where its keys are (CIBA Core §4).
+func (c *Client) sectorURIs() []string {
+	if len(c.RedirectURIs) > 0 {
+		return c.RedirectURIs
+	}
+	for _, uri := range []string{c.BackchannelClientNotificationEndpoint, c.JWKSURI} {
+		if uri != "" {
+			return []string{uri}
+		}
+	}
+	return nil
 }
 
 func (c *Client) checkTokens(w *faults) {

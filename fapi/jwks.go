@@ -26,6 +26,7 @@ const (
 type prepared struct {
 	assertionAlgs     []jose.SignatureAlgorithm // alg values a client assertion may have
 	requestObjectAlgs []jose.SignatureAlgorithm // and a request object
+	backchannelAlgs   []jose.SignatureAlgorithm // and a signed CIBA request
 	keys              *atomic.Pointer[keyRing]  // never nil, and it never holds nil
 	subject           distinguishedName         // tls_client_auth_subject_dn
 	sanIP             netip.Addr
@@ -53,13 +54,16 @@ func (c *Client) prepare() error {
 	var wrong []error
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 
-	c.aux = prepared{assertionAlgs: c.profile.Algorithms, requestObjectAlgs: c.profile.Algorithms, keys: &atomic.Pointer[keyRing]{}}
+	c.aux = prepared{assertionAlgs: c.profile.Algorithms, requestObjectAlgs: c.profile.Algorithms, backchannelAlgs: c.profile.Algorithms, keys: &atomic.Pointer[keyRing]{}}
 	c.aux.keys.Store(&keyRing{})
 	if alg := c.TokenEndpointAuthSigningAlg; alg != "" {
 		c.aux.assertionAlgs = []jose.SignatureAlgorithm{alg}
 	}
 	if alg := c.RequestObjectSigningAlg; alg != "" {
 		c.aux.requestObjectAlgs = []jose.SignatureAlgorithm{alg}
+	}
+	if alg := c.BackchannelAuthenticationRequestSigningAlg; alg != "" {
+		c.aux.backchannelAlgs = []jose.SignatureAlgorithm{alg}
 	}
 	if c.JWKS != nil {
 		if err := checkJWKS(c.JWKS); err != nil {
@@ -88,6 +92,9 @@ func (c *Client) prepare() error {
 	}
 	if signs := c.MustSignRequests() || c.RequestObjectSigningAlg != ""; signs && known && len(wrong) == 0 && !c.canVerify(c.aux.requestObjectAlgs) {
 		add("jwks: no key can verify request objects signed with %v (RFC 9101 §6.2)", c.aux.requestObjectAlgs)
+	}
+	if c.signsBackchannel() && known && len(wrong) == 0 && !c.canVerify(c.aux.backchannelAlgs) {
+		add("jwks: no key can verify authentication requests signed with %v (CIBA Core §7.1.1)", c.aux.backchannelAlgs)
 	}
 	return errors.Join(wrong...)
 }

@@ -16,6 +16,7 @@ const (
 	FAPI1Advanced       ProfileName = "fapi1-advanced"        // FAPI 1.0 Part 2: read and write
 	FAPI2               ProfileName = "fapi2"                 // FAPI 2.0 Security Profile
 	FAPI2MessageSigning ProfileName = "fapi2-message-signing" // FAPI 2.0 Message Signing
+	FAPICIBA            ProfileName = "fapi-ciba"             // FAPI 1.0 Advanced with CIBA
 )
 
 // Requirement says how strict a profile is about one thing.
@@ -90,8 +91,10 @@ type Profile struct {
 	Refresh             RefreshRule
 	RememberConsent     bool // what the customer approved once is not asked again
 
-	Device        bool // the device grant may be registered (RFC 8628)
-	TokenExchange bool // by clients that authenticate (RFC 8693, docs/decisions/0006)
+	Device        bool           // the device grant may be registered (RFC 8628)
+	CIBA          []DeliveryMode // how clients may learn what was decided on another device; none: no CIBA
+	CIBAContext   Requirement    // their requests say what is approved: a binding message, authorization_details or a consent
+	TokenExchange bool           // by clients that authenticate (RFC 8693, docs/decisions/0006)
 }
 
 // What all profiles may do: sign answers (JARM), and bind tokens either way.
@@ -103,33 +106,8 @@ var (
 var profiles = map[ProfileName]*Profile{
 	FAPI2:               fapi2,
 	FAPI2MessageSigning: messageSigning(),
-	FAPI1Advanced: {
-		Name:                FAPI1Advanced,
-		Source:              "FAPI 1.0 Part 2: Advanced, Final, §5.2.2 and §8.6",
-		ClientAuth:          []AuthMethod{PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth},
-		Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256},
-		AssertionAudience:   IssuerOrEndpoint,
-		MaxAssertionLife:    time.Hour,
-		RequestObject:       Required,
-		RequestObjectMaxAge: time.Hour,
-		RequestURI:          true,
-		PAR:                 Optional,
-		PKCE:                WhenPushed,
-		Nonce:               Required,
-		SenderConstraint:    Required,
-		Bindings:            []Binding{ByCertificate},
-		ResponseTypes:       []string{"code id_token", "code"},
-		ResponseModes:       append([]string{"fragment", "form_post"}, signedModes...),
-		JARMFor:             []string{"code"},
-		HTTPSRedirect:       true,
-		UnknownScope:        Required,
-		RequestURILifetime:  time.Minute,
-		CodeLifetime:        time.Minute,
-		AccessTokenLifetime: 5 * time.Minute,
-		IDTokenLifetime:     5 * time.Minute,
-		RefreshLifetime:     90 * 24 * time.Hour,
-		Refresh:             RefreshAlways,
-	},
+	FAPICIBA:            withCIBA(),
+	FAPI1Advanced:       fapi1Advanced,
 	FAPI1Baseline: {
 		Name:                FAPI1Baseline,
 		Source:              "FAPI 1.0 Part 1: Baseline, Final, §5.2.2",
@@ -177,8 +155,37 @@ var profiles = map[ProfileName]*Profile{
 		Refresh:             RefreshOffline,
 		RememberConsent:     true,
 		Device:              true,
+		CIBA:                []DeliveryMode{Poll, Ping, Push},
 		TokenExchange:       true,
 	},
+}
+
+var fapi1Advanced = &Profile{
+	Name:                FAPI1Advanced,
+	Source:              "FAPI 1.0 Part 2: Advanced, Final, §5.2.2 and §8.6",
+	ClientAuth:          []AuthMethod{PrivateKeyJWT, TLSClientAuth, SelfSignedTLSClientAuth},
+	Algorithms:          []jose.SignatureAlgorithm{jose.ES256, jose.PS256},
+	AssertionAudience:   IssuerOrEndpoint,
+	MaxAssertionLife:    time.Hour,
+	RequestObject:       Required,
+	RequestObjectMaxAge: time.Hour,
+	RequestURI:          true,
+	PAR:                 Optional,
+	PKCE:                WhenPushed,
+	Nonce:               Required,
+	SenderConstraint:    Required,
+	Bindings:            []Binding{ByCertificate},
+	ResponseTypes:       []string{"code id_token", "code"},
+	ResponseModes:       append([]string{"fragment", "form_post"}, signedModes...),
+	JARMFor:             []string{"code"},
+	HTTPSRedirect:       true,
+	UnknownScope:        Required,
+	RequestURILifetime:  time.Minute,
+	CodeLifetime:        time.Minute,
+	AccessTokenLifetime: 5 * time.Minute,
+	IDTokenLifetime:     5 * time.Minute,
+	RefreshLifetime:     90 * 24 * time.Hour,
+	Refresh:             RefreshAlways,
 }
 
 var fapi2 = &Profile{
@@ -212,6 +219,30 @@ func messageSigning() *Profile {
 	p := *fapi2
 	p.Name, p.Source, p.RequestObject = FAPI2MessageSigning, "FAPI 2.0 Message Signing, Final, §5.3 to §5.5", Required
 	return &p
+}
+
+// withCIBA is FAPI 1.0 Advanced for clients that also reach the customer on another device: the outcome is fetched, never
+// pushed (§5.2.2-3).
+func withCIBA() *Profile {
+	p := *fapi1Advanced
+	p.Name, p.Source = FAPICIBA, "FAPI: Client Initiated Backchannel Authentication Profile, ID1, §5.2.2, and FAPI 1.0 Part 2"
+	p.CIBA, p.CIBAContext = []DeliveryMode{Poll, Ping}, Required
+	return &p
+}
+
+// grants tells whether clients of the profile may have a grant type, if the server has it at all.
+func (p *Profile) grants(grantType string) bool {
+	switch grantType {
+	case GrantImplicit:
+		return p.implicit()
+	case GrantDeviceCode:
+		return p.Device
+	case GrantCIBA:
+		return len(p.CIBA) > 0
+	case GrantTokenExchange:
+		return p.TokenExchange
+	}
+	return true
 }
 
 // implicit tells whether the profile has response types without a code.

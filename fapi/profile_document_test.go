@@ -65,6 +65,13 @@ var documented = []struct {
 	{"Device grant (RFC 8628), token exchange (RFC 8693)", func(p *Profile) string {
 		return map[bool]string{true: "yes", false: "no"}[p.Device] + ", " + map[bool]string{true: "for clients that authenticate", false: "no"}[p.TokenExchange]
 	}},
+	{"CIBA: how clients learn what was decided", func(p *Profile) string { return orNone(code(p.CIBA)) }},
+	{"its requests: signed; with a `binding_message`, `authorization_details` or consent", func(p *Profile) string {
+		if len(p.CIBA) == 0 {
+			return "none"
+		}
+		return requirement(p.RequestObject) + "; " + requirement(p.CIBAContext)
+	}},
 	{"What was approved once is asked again", func(p *Profile) string { return map[bool]string{true: "no", false: "yes"}[p.RememberConsent] }},
 }
 
@@ -109,7 +116,7 @@ func words(d time.Duration) string {
 }
 
 // The order in which the document shows them: the strictest last.
-var documentedProfiles = []ProfileName{OpenID, FAPI1Baseline, FAPI1Advanced, FAPI2, FAPI2MessageSigning}
+var documentedProfiles = []ProfileName{OpenID, FAPI1Baseline, FAPI1Advanced, FAPICIBA, FAPI2, FAPI2MessageSigning}
 
 func profilesDocument() string {
 	var b strings.Builder

@@ -29,6 +29,7 @@ type DetailType struct {
 
 	Consent  string `json:"consent_id,omitempty"`  // the member that carries a consent's id, or ""
 	Accounts string `json:"account_ids,omitempty"` // the member that says, once granted, which accounts the customer picked (RFC 9396 §7.1), or ""
+	Amount   string `json:"amount,omitempty"`      // the member, as a path a.b, with the amount and currency of what is paid (AmountLimits), or ""
 
 	Schema json.RawMessage `json:"schema"` // JSON Schema 2020-12 of the whole object
 
@@ -94,7 +95,10 @@ func (t *DetailType) checkWords() error {
 			wrong = append(wrong, fmt.Errorf("lines[%d]: must have a label, and a text with members as {a.b}", i))
 		}
 	}
-	for name, member := range map[string]string{"consent_id": t.Consent, "account_ids": t.Accounts} {
+	if t.Amount != "" && slices.Contains(strings.Split(t.Amount, "."), "") {
+		wrong = append(wrong, errors.New("amount: must be a member, or a path of members as a.b"))
+	}
+	for name, member := range map[string]string{"consent_id": t.Consent, "account_ids": t.Accounts, "amount": t.Amount} {
 		if slices.Contains(commonMembers, member) {
 			wrong = append(wrong, fmt.Errorf("%s: %q is a common member (RFC 9396 §2.2)", name, member))
 		}

@@ -220,9 +220,11 @@ func (r *RegistrationRules) choose(c *Client) error {
 		c.TokenEndpointAuthMethod = preferred(ClientSecretBasic, p.ClientAuth, nil)
 	}
 	if asked := len(c.GrantTypes); asked > 0 {
-		c.GrantTypes = keep(c.GrantTypes, func(grant string) bool {
-			return slices.Contains(grantTypes, grant) && (grant != GrantImplicit || p.implicit()) // hybrid clients name it: OpenID Connect Registration §2
-		})
+		backchannel := c.MayUse(GrantCIBA)
+		c.GrantTypes = keep(c.GrantTypes, func(grant string) bool { return slices.Contains(grantTypes, grant) && p.grants(grant) })
+		if backchannel && !p.grants(GrantCIBA) {
+			c.forgetBackchannel()
+		}
 		if len(c.GrantTypes) == 0 {
 			return refuseMetadata(&Fault{"grant_types", errors.New("grant_types: none is supported")})
 		}
@@ -236,6 +238,12 @@ func (r *RegistrationRules) choose(c *Client) error {
 	c.Scope = strings.Join(keep(strings.Fields(c.Scope), func(scope string) bool { return slices.Contains(r.Scopes, scope) }), " ")
 	c.AuthorizationDetailsTypes = keep(c.AuthorizationDetailsTypes, func(name string) bool { _, ok := r.DetailTypes[name]; return ok })
 	return r.chooseSigning(c, p)
+}
+
+// forgetBackchannel takes away what a client without CIBA has no use for.
+func (c *Client) forgetBackchannel() {
+	c.BackchannelTokenDeliveryMode, c.BackchannelClientNotificationEndpoint, c.BackchannelAuthenticationRequestSigningAlg = "", "", ""
+	c.BackchannelUserCodeParameter, c.BackchannelNumberMatching, c.BackchannelNotificationMTLS = false, false, false
 }
 
 // chooseSigning settles how answers are signed. RS256 is the default of the standards: OpenID Connect Registration §2,
@@ -303,12 +311,18 @@ func (c *Client) UsesSecret() bool {
 
 // CheckKeys checks, once the keys at a jwks_uri were set, that they do for what the client has registered.
 func (c *Client) CheckKeys() error {
-	w, member := &faults{}, c.keyMember()
+	w, member := &faults{}, "jwks"
+	if c.JWKSURI != "" {
+		member = "jwks_uri"
+	}
 	if c.TokenEndpointAuthMethod == PrivateKeyJWT && !c.canVerify(c.aux.assertionAlgs) {
 		w.add(member, "no key can verify client assertions signed with %v", c.aux.assertionAlgs)
 	}
 	if (c.MustSignRequests() || c.RequestObjectSigningAlg != "") && !c.canVerify(c.aux.requestObjectAlgs) {
 		w.add(member, "no key can verify request objects signed with %v", c.aux.requestObjectAlgs)
+	}
+	if c.signsBackchannel() && !c.canVerify(c.aux.backchannelAlgs) {
+		w.add(member, "no key can verify authentication requests signed with %v", c.aux.backchannelAlgs)
 	}
 	for _, e := range c.encryptions() {
 		if *e.alg == "" || e.alg == &c.RequestObjectEncryptionAlg { // to a key of ours
@@ -322,7 +336,7 @@ func (c *Client) CheckKeys() error {
 }
 
 // CheckSector checks that what is at the client's sector_identifier_uri is a JSON array with all of its redirect URIs
-// (OpenID Connect Registration §5).
+// (OpenID Connect Registration §5), or with the address that stands for them: else whoever has none would belong to every sector.
 func (c *Client) CheckSector(document []byte) error {
 	var uris []string
 	_, err := checkJSON(document)
@@ -332,9 +346,13 @@ func (c *Client) CheckSector(document []byte) error {
 	if err != nil {
 		return refuseMetadata(&Fault{"sector_identifier_uri", err})
 	}
-	for _, uri := range c.RedirectURIs {
+	own := c.sectorURIs()
+	if len(own) == 0 {
+		return refuseMetadata(&Fault{"sector_identifier_uri", errors.New("the client has no address that can be at the sector_identifier_uri")})
+	}
+	for _, uri := range own {
 		if !slices.Contains(uris, uri) {
-			return refuseMetadata(&Fault{"sector_identifier_uri", fmt.Errorf("redirect_uris has %q, which is not at the sector_identifier_uri", uri)})
+			return refuseMetadata(&Fault{"sector_identifier_uri", fmt.Errorf("%q is not at the sector_identifier_uri", uri)})
 		}
 	}
 	return nil

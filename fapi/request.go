@@ -125,6 +125,13 @@ type AuthorizationRequest struct {
 	UserCode             string                `json:"user_code,omitempty"`             // on the screen of the device that asks (RFC 8628 §3.2)
 	GrantAction          string                `json:"grant_management_action,omitempty"`
 	GrantID              string                `json:"grant_id,omitempty"` // with merge and replace
+
+	// Of a CIBA request (CIBA Core §7.1).
+	DeliveryMode      DeliveryMode `json:"delivery_mode,omitempty"` // "" for any other request
+	BindingMessage    string       `json:"binding_message,omitempty"`
+	NotificationToken string       `json:"client_notification_token,omitempty"` // with ping and push
+	AuthReqID         string       `json:"auth_req_id,omitempty"`               // with ping and push, which have to say it
+	Number            string       `json:"number,omitempty"`                    // two digits that the client shows, and the customer must pick
 }
 
 // CheckPushedRequest checks the parameters of a pushed request (RFC 9126 §2.1), without those that authenticate.

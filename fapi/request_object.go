@@ -21,10 +21,15 @@ const (
 // MaxRequestObject is how many bytes a request object has at most, signed and encrypted.
 const MaxRequestObject = maxEncryptedRequestObject
 
+// requestObjectTypes are the typ that a request object may have. Any other is that of a JWT made for another purpose
+// (RFC 9101 §10.8).
+var requestObjectTypes = []string{"", "jwt", "oauth-authz-req+jwt"}
+
 // RequestObjectContext is what a request object is checked against.
 type RequestObjectContext struct {
 	Issuer                  string
 	Now                     time.Time
+	RememberedSince         time.Time                                     // of a CIBA request: its jti is used once, and the memory of used ones begins here
 	AtAuthorizationEndpoint bool                                          // else the request was pushed, and the client has authenticated
 	Decrypt                 func(*jose.JSONWebEncryption) ([]byte, error) // with a key of this server; nil: none is encrypted
 }
@@ -145,8 +150,7 @@ func (c *Client) verifyRequestObject(object string) ([]byte, error) {
 	if err != nil {
 		return nil, Refuse(InvalidRequestObject, "The request object is not a JWT signed with an algorithm that is allowed to this client.").Because(err)
 	}
-	// Any other typ is that of a JWT made for another purpose (RFC 9101 §10.8).
-	if !slices.Contains([]string{"", "jwt", "oauth-authz-req+jwt"}, jwtType(header)) {
+	if !slices.Contains(requestObjectTypes, jwtType(header)) {
 		return nil, Refuse(InvalidRequestObject, "The typ of the request object is that of another kind of JWT.")
 	}
 	payload, err := c.verifySignature(jws, header)

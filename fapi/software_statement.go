@@ -9,7 +9,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// StatementAlgorithms are those that software statements may be signed with.
+// StatementAlgorithms are those that software statements, and login_hint_tokens, may be signed with.
 var StatementAlgorithms = []jose.SignatureAlgorithm{jose.PS256, jose.ES256}
 
 // StatementIssuer vouches for software (RFC 7591 §2.3).
@@ -36,7 +36,7 @@ var (
 	errUnapproved = Refuse(UnapprovedSoftwareStatement, "The software statement comes from an issuer that is not trusted here.")
 )
 
-// ReadStatementKeys reads the JWK Set of an issuer of software statements.
+// ReadStatementKeys reads the JWK Set of an issuer of software statements, or of login_hint_tokens.
 func ReadStatementKeys(document []byte) (*jose.JSONWebKeySet, error) {
 	set, err := parseJWKS(document)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s StatementIssuers) Check(statement string, now time.Time) (Metadata, erro
 	if issuer == nil {
 		return nil, errUnapproved
 	}
-	payload, err := issuer.verify(jws, header)
+	payload, err := verifyWith(issuer.Keys, jws, header)
 	if err != nil {
 		return nil, errStatement.Because(err)
 	}
@@ -101,10 +101,11 @@ func readStatement(payload []byte) (*statementClaims, Metadata, error) {
 	return &claims, all, nil
 }
 
-func (i *StatementIssuer) verify(jws *jose.JSONWebSignature, header *jose.Header) ([]byte, error) {
+// verifyWith returns the payload of what an issuer has signed with one of its keys.
+func verifyWith(issuer *jose.JSONWebKeySet, jws *jose.JSONWebSignature, header *jose.Header) ([]byte, error) {
 	alg := jose.SignatureAlgorithm(header.Algorithm)
-	for k := range i.Keys.Keys {
-		key := &i.Keys.Keys[k]
+	for i := range issuer.Keys {
+		key := &issuer.Keys[i]
 		if header.KeyID != "" && key.KeyID != header.KeyID || !verifies(key, alg) {
 			continue
 		}
