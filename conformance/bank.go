@@ -46,6 +46,11 @@ func (s *setup) startBank(ctx context.Context, p *prepared) (*http.Server, error
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+resourcePath, guard.Require(resource.Need{}, http.HandlerFunc(answerCaller)))
+	phones, err := s.phones(p.pages)
+	if err != nil {
+		return nil, err
+	}
+	mux.HandleFunc("POST "+phonePath+"{customer}", phones.decide)
 
 	listener, err := net.Listen("tcp", ":"+strconv.Itoa(s.ResourcePort))
 	if err != nil {

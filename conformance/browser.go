@@ -35,6 +35,7 @@ const (
 type pages struct {
 	authorize          string // the authorization endpoint
 	endSession         string // the end session endpoint (OpenID Connect RP-Initiated Logout)
+	approvals          string // what waits for a customer (docs/ciba.md)
 	username, password string
 }
 

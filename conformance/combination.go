@@ -17,7 +17,10 @@ type combination struct {
 
 	clients   []clientSpec                   // that we register; none where the suite registers its own
 	dynamic   bool                           // the suite registers its own clients
+	profile   fapi.ProfileName               // that these fall under; "": what the server's settings say
+	scope     string                         // that these ask for; "": what the suite likes
 	browser   bool                           // a customer takes part
+	phone     bool                           // one who is asked on a device of their own, by CIBA
 	resource  bool                           // the sample API is called
 	details   bool                           // authorization_details are asked for (RFC 9396)
 	pictures  map[string]picture             // modules that want a page looked at
@@ -43,7 +46,7 @@ const secondSuffix = "?dummy1=lorem&dummy2=ipsum"
 
 // combinations lists all plans that are run, their aliases beginning with the word of this setup.
 func (s *setup) combinations() []combination {
-	all := slices.Concat(securityProfilePlans(), messageSigningPlans(), advancedPlans(), openIDPlans())
+	all := slices.Concat(securityProfilePlans(), messageSigningPlans(), advancedPlans(), cibaPlans(), openIDPlans())
 	for i := range all {
 		all[i].alias = s.Prefix + "-" + all[i].alias
 	}

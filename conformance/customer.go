@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The customer who logs in at the suite's and the benchmark's hands.
+// The customer who logs in at the suite's and the benchmark's hands, where nothing else is said.
 const customerName = "alice"
 
 // customerClaims are all that the metadata lists: the suite asks for each.
@@ -40,13 +40,37 @@ var accounts = []struct{ ID, Name, Number, Currency string }{
 	{"1002", "Savings", "DE02120300000000202051", "EUR"},
 }
 
-// createCustomer makes the customer, unless the database has been here before.
-func (s *setup) createCustomer(ctx context.Context, p *prepared, database string) error {
+// customer is who takes part in a combination. One who is asked on a phone has a plan of their own: there the newest request
+// is the one that counts.
+func (c *combination) customer() string {
+	if c.phone {
+		return c.alias
+	}
+	return customerName
+}
+
+// createCustomers makes the customers, unless the database has been here before.
+func (s *setup) createCustomers(ctx context.Context, p *prepared, database string) error {
 	if err := write(s.file("customer.yaml"), []byte(customerClaims)); err != nil {
 		return err
 	}
+	names := []string{customerName}
+	for _, c := range s.combinations() {
+		if c.phone {
+			names = append(names, c.customer())
+		}
+	}
+	for _, name := range names {
+		if err := s.createCustomer(ctx, p, database, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *setup) createCustomer(ctx context.Context, p *prepared, database, username string) error {
 	args := []string{"customer", "create", "--database-url", database, "--master-key-file", p.masterKey,
-		"--username", customerName, "--claims", s.file("customer.yaml"), "--fineract-client-id", "1", "--password-file", "-"}
+		"--username", username, "--claims", s.file("customer.yaml"), "--fineract-client-id", "1", "--password-file", "-"}
 	for _, a := range accounts {
 		args = append(args, "--account", strings.Join([]string{a.ID, a.Name, a.Number, a.Currency}, ":"))
 	}

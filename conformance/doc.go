@@ -10,8 +10,10 @@
 //	browser.go      … and in it what the suite's browser does on our pages
 //	opbench.go      the same server as the benchmark wants to know it
 //	files.go        all of the above, written to the folder
-//	server.go       Postgres, the customer and `countersign serve`, all of them real and apart from this process
+//	server.go       Postgres, the customers and `countersign serve`, all of them real and apart from this process
 //	bank.go         the API that the suite calls with its tokens, guarded by package resource
+//	phone.go        the devices on which customers decide CIBA requests
+//	registration.go what the suite registers clients with, where a plan wants another profile
 //
 // and to run the plans:
 //

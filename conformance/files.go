@@ -26,7 +26,7 @@ func (s *setup) prepare() (*prepared, error) {
 	if s.ca, err = openAuthority(s.Dir); err != nil {
 		return nil, err
 	}
-	out := &prepared{pages: pages{authorize: s.issuer() + "/authorize", endSession: s.issuer() + "/end_session", username: customerName}}
+	out := &prepared{pages: pages{authorize: s.issuer() + "/authorize", endSession: s.issuer() + "/end_session", approvals: s.issuer() + "/approvals", username: customerName}}
 	if out.pages.password, err = keptSecret(s.file("customer.password")); err != nil {
 		return nil, err
 	}
@@ -46,15 +46,8 @@ func (s *setup) prepare() (*prepared, error) {
 	clients := []testClient{out.bank}
 	var plans strings.Builder
 	for _, c := range s.combinations() {
-		own, err := s.testClients(c)
+		own, err := s.writePlan(c, out.pages)
 		if err != nil {
-			return nil, err
-		}
-		config, err := s.suiteConfig(c, own, out.pages)
-		if err != nil {
-			return nil, err
-		}
-		if err := writeJSON(s.file(c.alias+".json"), config); err != nil {
 			return nil, err
 		}
 		fmt.Fprintln(&plans, c.spec(), s.file(c.alias+".json"))
@@ -68,6 +61,19 @@ func (s *setup) prepare() (*prepared, error) {
 		return nil, err
 	}
 	return out, writeClients(s.Dir, append(clients, benchmark...))
+}
+
+// writePlan writes the suite's configuration of a combination, and returns the clients in it.
+func (s *setup) writePlan(c combination, p pages) ([]testClient, error) {
+	own, err := s.testClients(c)
+	if err != nil {
+		return nil, err
+	}
+	config, err := s.suiteConfig(c, own, p)
+	if err != nil {
+		return nil, err
+	}
+	return own, writeJSON(s.file(c.alias+".json"), config)
 }
 
 // ownFolder makes the folder, or makes sure that it is ours alone: it holds keys, and the program that is run.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/countersign/countersign/authn"
 	"github.com/countersign/countersign/fapi"
 )
 
@@ -104,7 +105,7 @@ func readConfig(t *testing.T, s *setup, c combination) *suiteConfig {
 
 // elsewhere are the plans of the matrix whose configurations other parts of the project bring.
 func elsewhere(spec string) bool {
-	return strings.HasPrefix(spec, "fapi-ciba-") || strings.Contains(spec, "=openbanking_uk]")
+	return strings.Contains(spec, "=openbanking_uk]")
 }
 
 func TestCombinations_AreThoseOfTheMatrix(t *testing.T) {
@@ -247,8 +248,11 @@ func TestPrepare_ConfiguresEachVariant(t *testing.T) {
 			if config.Alias != c.alias || config.Server.DiscoveryURL != s.issuer()+"/.well-known/openid-configuration" {
 				t.Errorf("alias %q, discoveryUrl %q", config.Alias, config.Server.DiscoveryURL)
 			}
-			if c.value("sender_constrain") != "" || c.value("fapi_auth_request_method") != "" {
+			if len(c.clients) > 0 && c.clients[0].metadata.Profile != fapi.OpenID {
 				checkFAPIConfig(t, c, config)
+			}
+			if c.phone {
+				checkPhone(t, s, c, config)
 			}
 			if c.value("client_registration") == dynamicClient && (config.Client.ID != "" || config.Client.Name == "") {
 				t.Errorf("the suite registers its own clients, but has %+v", config.Client)
@@ -299,6 +303,63 @@ func checkFAPIConfig(t *testing.T, c combination, config *suiteConfig) {
 	}
 	if (len(config.Resource.Details) > 0) != (c.value("authorization_request_type") == rar) {
 		t.Error("richAuthorizationRequest is there, but must not be, or the other way round")
+	}
+}
+
+// checkPhone looks for what a plan of CIBA asks a configuration for.
+func checkPhone(t *testing.T, s *setup, c combination, config *suiteConfig) {
+	t.Helper()
+	for name, client := range map[string]*suiteClient{"client": config.Client, "client2": config.Client2} {
+		if client.HintType != "login_hint" || client.Hint != c.alias {
+			t.Errorf("%s: the hint is %s=%q: plans side by side need their own customers", name, client.HintType, client.Hint)
+		}
+		if scopes := strings.Fields(client.Scope); len(scopes) < 2 || !slices.Contains(scopes, "openid") {
+			t.Errorf("%s: scope %q", name, client.Scope)
+		}
+	}
+	if config.Client2.ACR != authn.CA {
+		t.Errorf("client2 asks for acr %q, which the phone does not reach", config.Client2.ACR)
+	}
+	if want := s.resource() + "/phones/" + c.alias + "?action={action}&auth_req_id={auth_req_id}"; config.Decide != want {
+		t.Errorf("requests are decided at %s, want %s", config.Decide, want)
+	}
+	for _, client := range registered(t, s) {
+		if !strings.HasPrefix(client.ID, c.alias) {
+			continue
+		}
+		want := ""
+		if c.value("ciba_mode") == "ping" {
+			want = "https://suite.example/test/a/" + c.alias + "/ciba-notification-endpoint"
+		}
+		if string(client.BackchannelTokenDeliveryMode) != c.value("ciba_mode") || client.BackchannelClientNotificationEndpoint != want {
+			t.Errorf("%s: %s to %q", client.ID, client.BackchannelTokenDeliveryMode, client.BackchannelClientNotificationEndpoint)
+		}
+	}
+}
+
+// A plan whose clients register themselves shows the token that was given out last, from run to run.
+func TestPrepare_WritesRegistrationTokens(t *testing.T) {
+	s := testSetup(t.TempDir())
+	if err := s.ownFolder(); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(s.tokenFile(fapi.FAPICIBA), []byte("token-of-the-operator\n")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range s.combinations() {
+		if !c.dynamic {
+			continue
+		}
+		if _, err := s.writePlan(c, pages{}); err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if c.plan == "fapi-ciba-id1-test-plan" {
+			want = "token-of-the-operator"
+		}
+		if config := readConfig(t, s, c); config.Client.Token != want || config.Client2.Token != want {
+			t.Errorf("%s: tokens %q and %q, want %q", c.alias, config.Client.Token, config.Client2.Token, want)
+		}
 	}
 }
 

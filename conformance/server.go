@@ -65,7 +65,10 @@ func (s *setup) start(ctx context.Context, p *prepared) (_ *servers, err error) 
 	if _, err := s.countersign(ctx, "", "migrate", "--database-url", database); err != nil {
 		return nil, err
 	}
-	if err := s.createCustomer(ctx, p, database); err != nil {
+	if err := s.createCustomers(ctx, p, database); err != nil {
+		return nil, err
+	}
+	if err := s.letRegister(ctx, p, database); err != nil {
 		return nil, err
 	}
 	if err := s.serve(ctx, up); err != nil {
@@ -130,6 +133,7 @@ func (s *setup) writeSettings(p *prepared, database string) error {
 		"registration":          "open",
 		"registration-profile":  []string{"openid"},
 		"registration-per-hour": 10000,
+		"ciba-max-open":         100, // modules leave requests behind
 		// The suite sleeps as long, once in each plan.
 		"request-uri-lifetime": "20s",
 		"log-level":            s.LogLevel,

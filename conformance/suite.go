@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/countersign/countersign/authn"
 )
 
 // suiteConfig is the suite's configuration of one combination. Its names are the suite's.
@@ -22,6 +24,7 @@ type suiteConfig struct {
 	Resource   *suiteResource            `json:"resource,omitempty"`
 	Browser    []visit                   `json:"browser,omitempty"`
 	Override   map[string]map[string]any `json:"override,omitempty"`
+	Decide     string                    `json:"automated_ciba_approval_url,omitempty"` // called to have a CIBA request decided
 	Options    struct {
 		CSS bool `json:"browsercontrol_css_enable"` // the looks of our pages cost it a fifth of its time
 	} `json:"options"`
@@ -32,7 +35,12 @@ type suiteClient struct {
 	Name   string              `json:"client_name,omitempty"` // of one that the suite registers
 	Secret string              `json:"client_secret,omitempty"`
 	Scope  string              `json:"scope,omitempty"`
+	Token  string              `json:"initial_access_token,omitempty"`
 	JWKS   *jose.JSONWebKeySet `json:"jwks,omitempty"` // with the private key
+
+	HintType string `json:"hint_type,omitempty"` // of CIBA requests
+	Hint     string `json:"hint_value,omitempty"`
+	ACR      string `json:"acr_value,omitempty"` // that they ask for
 }
 
 type suiteResource struct {
@@ -54,6 +62,14 @@ func (s *setup) suiteConfig(c combination, clients []testClient, p pages) (*suit
 	if err := out.setClients(c, clients, s.ca); err != nil {
 		return nil, err
 	}
+	if c.dynamic {
+		token, err := s.registrationToken(c.profile)
+		if err != nil {
+			return nil, err
+		}
+		out.Client = &suiteClient{Name: "Conformance " + c.alias + " 1", Scope: c.scope, Token: token}
+		out.Client2 = &suiteClient{Name: "Conformance " + c.alias + " 2", Scope: c.scope, Token: token}
+	}
 	if c.resource {
 		out.Resource = &suiteResource{URL: s.resource() + resourcePath}
 	}
@@ -67,14 +83,16 @@ func (s *setup) suiteConfig(c combination, clients []testClient, p pages) (*suit
 	if c.browser {
 		out.Browser, out.Override = p.browser(), p.override(c)
 	}
+	if c.phone {
+		out.Decide = s.decideURL(c)
+		out.Client.HintType, out.Client.Hint = "login_hint", c.customer()
+		out.Client2.HintType, out.Client2.Hint, out.Client2.ACR = "login_hint", c.customer(), authn.CA
+	}
 	return out, nil
 }
 
 // setClients writes the clients where the suite looks for them.
 func (out *suiteConfig) setClients(c combination, clients []testClient, ca *authority) error {
-	if c.dynamic {
-		out.Client, out.Client2 = &suiteClient{Name: "Conformance " + c.alias + " 1"}, &suiteClient{Name: "Conformance " + c.alias + " 2"}
-	}
 	for _, t := range clients {
 		entry := &suiteClient{ID: t.ID, Scope: t.Scope, Secret: t.secret}
 		if t.signing.Key != nil {
