@@ -15,25 +15,45 @@ import (
 	"github.com/countersign/countersign/web"
 )
 
-// journey is what a step carries and gives back: which pending authorization it belongs to. The zero journey is a
-// customer who just signs in.
-type journey struct{ clientID, requestURI string }
+// journey is what a step carries and gives back: which pending authorization it belongs to, or which page of the customer's
+// own asked for the login. The zero journey is a customer who just signs in.
+type journey struct {
+	clientID, requestURI string
+	toApprovals          bool
+}
 
 const (
 	fieldClientID   = "client_id"
 	fieldRequestURI = "request_uri"
-	longestJourney  = 2048 // of each field
+	fieldNext       = "next"
+	nextApprovals   = "approvals" // the one value of it
+	longestJourney  = 2048        // of each field
 )
 
-// next is where every step ends. It is built from the two fields alone, so nobody can make it lead elsewhere.
+// ToApprovals, in a [Prompt], makes a login end at the customer's approvals.
+var ToApprovals = []web.Field{{Name: fieldNext, Value: nextApprovals}}
+
+// ApprovalsLoginURL is where a customer logs in who is on the way to their approvals.
+const ApprovalsLoginURL = "/login?" + fieldNext + "=" + nextApprovals
+
+// alone tells whether no client waits for the customer.
+func (j journey) alone() bool { return j.clientID == "" }
+
+// next is where every step ends. It is built from the fields alone, so nobody can make it lead elsewhere.
 func (j journey) next() string {
-	if j == (journey{}) {
+	switch {
+	case j.toApprovals:
+		return "/approvals"
+	case j.alone():
 		return "/consents"
 	}
 	return "/authorize?" + j.query()
 }
 
 func (j journey) query() string {
+	if j.toApprovals {
+		return url.Values{fieldNext: {nextApprovals}}.Encode()
+	}
 	return url.Values{fieldClientID: {j.clientID}, fieldRequestURI: {j.requestURI}}.Encode()
 }
 
@@ -49,6 +69,9 @@ func (j journey) hidden(more ...web.Field) []web.Field {
 	if j == (journey{}) {
 		return more
 	}
+	if j.toApprovals {
+		return append(slices.Clone(ToApprovals), more...)
+	}
 	return append([]web.Field{{Name: fieldClientID, Value: j.clientID}, {Name: fieldRequestURI, Value: j.requestURI}}, more...)
 }
 
@@ -59,15 +82,20 @@ func journeyOf(hidden []web.Field) (j journey) {
 			j.clientID = f.Value
 		case fieldRequestURI:
 			j.requestURI = f.Value
+		case fieldNext:
+			j.toApprovals = f.Value == nextApprovals
 		}
 	}
 	return j
 }
 
-var errJourney = errors.New("authn: client_id and request_uri go together, once each")
+var errJourney = errors.New("authn: client_id and request_uri go together, once each, or there is the one next that we know")
 
 func readJourney(v url.Values) (journey, error) {
-	j := journey{v.Get(fieldClientID), v.Get(fieldRequestURI)}
+	j := journey{v.Get(fieldClientID), v.Get(fieldRequestURI), v.Has(fieldNext)}
+	if j.toApprovals && (!slices.Equal(v[fieldNext], []string{nextApprovals}) || v.Has(fieldClientID) || v.Has(fieldRequestURI)) {
+		return journey{}, errJourney
+	}
 	if (j.clientID == "") != (j.requestURI == "") || len(v[fieldClientID]) > 1 || len(v[fieldRequestURI]) > 1 ||
 		len(j.clientID) > longestJourney || len(j.requestURI) > longestJourney {
 		return journey{}, errJourney
@@ -76,7 +104,7 @@ func readJourney(v url.Values) (journey, error) {
 }
 
 func (a *Authn) client(ctx context.Context, j journey) *web.Client {
-	if j == (journey{}) || a.config.Client == nil {
+	if j.alone() || a.config.Client == nil {
 		return nil
 	}
 	return a.config.Client(ctx, j.clientID, j.requestURI)

@@ -19,6 +19,11 @@ func TestJourney_HostileFieldsStayFields(t *testing.T) {
 	s.createAlice()
 	b := s.browser()
 	b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, next := range []string{"", "consents", "/approvals", "//evil.example", "https://evil.example", "approvals&x"} {
+		if p := b.postForm("/login", "username", alice, "password", alicePassword, "next", next); p.status != http.StatusBadRequest {
+			t.Errorf("next=%q: %d", next, p.status)
+		}
+	}
 	for _, evil := range []string{
 		`https://evil.example/`, `//evil.example`, `/\evil.example`, `x&redirect_uri=https://evil.example`, `a#b`, "a\r\nLocation: https://evil.example",
 		`"><script>alert(1)</script>`, `'onclick=x`, "%0d%0a", "a b", "\u202eevil", strings.Repeat("x", 2048),

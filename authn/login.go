@@ -20,7 +20,7 @@ type Prompt struct {
 	Fresh     bool           // Login is too old: it starts again with the password
 	ACR       string         // that is required, "" for any
 	Client    *web.Client    // on whose behalf; nil when the customer just signs in
-	Hidden    []web.Field    // client_id and request_uri of the journey; nothing else is carried on
+	Hidden    []web.Field    // client_id and request_uri of the journey, or ToApprovals; nothing else is carried on
 	LoginHint string         // OpenID Connect Core §3.1.2.1
 }
 
@@ -81,7 +81,7 @@ const switchCustomer = "switch"
 
 // SwitchURL is where somebody else logs in on a journey.
 func SwitchURL(clientID, requestURI string) string {
-	return journey{clientID, requestURI}.link("/login") + "&" + switchCustomer
+	return journey{clientID: clientID, requestURI: requestURI}.link("/login") + "&" + switchCustomer
 }
 
 // showLogin answers GET /login: a customer who just signs in, one who is not who logged in, or one whose journey goes on
@@ -92,15 +92,15 @@ func (a *Authn) showLogin(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, http.StatusBadRequest)
 		return
 	}
-	if j != (journey{}) && r.URL.Query().Has(switchCustomer) {
+	if !j.alone() && r.URL.Query().Has(switchCustomer) {
 		a.loginPage(w, r, view{journey: j, client: a.client(r.Context(), j), status: http.StatusOK})
 		return
 	}
-	if j != (journey{}) {
+	if !j.alone() {
 		a.goOn(w, r, j.next())
 		return
 	}
-	v := view{status: http.StatusOK}
+	v := view{journey: j, status: http.StatusOK}
 	hash := a.LoginHash(r)
 	if hash == nil {
 		a.loginPage(w, r, v)

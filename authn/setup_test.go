@@ -117,7 +117,7 @@ func (s *server) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	s.Ask(w, r, Prompt{Login: login, Fresh: s.fresh, ACR: s.acr, Client: s.client(r.Context(), journey{q.Get("client_id"), q.Get("request_uri")}),
+	s.Ask(w, r, Prompt{Login: login, Fresh: s.fresh, ACR: s.acr, Client: s.client(r.Context(), journey{clientID: q.Get("client_id"), requestURI: q.Get("request_uri")}),
 		LoginHint: q.Get("login_hint"),
 		Hidden:    []web.Field{{Name: "client_id", Value: q.Get("client_id")}, {Name: "request_uri", Value: q.Get("request_uri")}}})
 }
@@ -231,7 +231,7 @@ func (b *browser) cookie() string {
 	return ""
 }
 
-var journeyURL = (journey{tpp, requestURI}).next()
+var journeyURL = (journey{clientID: tpp, requestURI: requestURI}).next()
 
 // enrolled makes alice with an authenticator, whose secret it returns.
 func (s *server) enrolled() (uuid.UUID, totp) {

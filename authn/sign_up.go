@@ -31,9 +31,9 @@ func (a *Authn) showSignUp(w http.ResponseWriter, r *http.Request) {
 func (a *Authn) signUpPage(w http.ResponseWriter, r *http.Request, v view, form url.Values) {
 	page := web.SignUp{
 		Action: "/sign-up", Hidden: v.hidden(), Client: v.client, Problem: v.problem,
-		Username: form.Get("username"), Name: form.Get("name"), Email: form.Get("email"), LoginURL: "/login",
+		Username: form.Get("username"), Name: form.Get("name"), Email: form.Get("email"), LoginURL: v.link("/login"),
 	}
-	if v.journey != (journey{}) {
+	if !v.journey.alone() {
 		page.LoginURL = v.next()
 	}
 	a.shown(r, a.pages.SignUp(w, v.status, page))

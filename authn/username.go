@@ -15,6 +15,9 @@ var ErrUsername = errors.New("authn: a user name has 1 to 254 characters that ca
 
 const longestUsername = 254
 
+// Username is the form in which a customer's name is looked up. It returns ErrUsername for what cannot be one.
+func Username(name string) (string, error) { return normalizeUsername(name) }
+
 // normalizeUsername is the form in which a name is looked up, so that a name is the same however a keyboard composes or
 // capitalises it (NFKC, case folded, trimmed). Normalising what is normalised changes nothing.
 func normalizeUsername(name string) (string, error) {

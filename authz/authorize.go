@@ -128,17 +128,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 	if j.Login != nil {
 		visitor = j.Login.CustomerID
 	}
-	if j.ConsentID != "" {
-		err := consent.Usable(j.Consent, c.ID, visitor, s.now())
-		if err == nil {
-			err = consent.FitsScopes(j.Consent, j.Scopes)
-		}
-		if err != nil {
-			s.giveUp(w, r, j, err)
-			return
-		}
-	}
-	if err := j.grantUsable(visitor); err != nil {
+	if err := s.usable(j, visitor); err != nil {
 		s.giveUp(w, r, j, err)
 		return
 	}
@@ -169,6 +159,19 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 	s.askConsent(w, r, j, "")
 }
 
+// usable tells whether the visitor, uuid.Nil while there is none, can be asked for what the journey is about.
+func (s *Server) usable(j *journey, visitor uuid.UUID) error {
+	if j.ConsentID != "" {
+		if err := consent.Usable(j.Consent, j.client.ID, visitor, s.now()); err != nil {
+			return err
+		}
+		if err := consent.FitsScopes(j.Consent, j.Scopes); err != nil {
+			return err
+		}
+	}
+	return j.grantUsable(visitor)
+}
+
 // askConsent shows who asks for what until when, and the customer's accounts to pick from (D3).
 func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, problem string) {
 	asked := j.asked()
@@ -186,9 +189,14 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 	if s.consents.NeedsAccounts(asked) {
 		accounts = "pick"
 	}
+	matching := ""
 	page.Action = decisionPath
-	page.Hidden = append(j.hidden(), web.Field{Name: "accounts", Value: accounts},
-		web.Field{Name: "shown", Value: s.pageProof(j.loginHash, j.uri, accounts)})
+	page.Hidden = append(j.hidden(), web.Field{Name: "accounts", Value: accounts})
+	if j.request.Number != "" {
+		matching = s.numberProof(j.loginHash, j.uri, j.request.Number)
+		page.Hidden = append(page.Hidden, web.Field{Name: "matching", Value: matching})
+	}
+	page.Hidden = append(page.Hidden, web.Field{Name: "shown", Value: s.pageProof(j.loginHash, j.uri, accounts, matching)})
 	page.Customer = profile.Name
 	if page.Customer == "" {
 		page.Customer = profile.Username
@@ -197,6 +205,9 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 	page.ManageURL = consent.CustomerPath
 	if j.request.UserCode != "" {
 		page.UserCode = fapi.ShowUserCode(j.request.UserCode)
+	}
+	if j.ForCustomer != uuid.Nil {
+		s.onOtherDevice(&page, j)
 	}
 	page.Problem = problem
 	status := http.StatusOK
@@ -207,17 +218,18 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 }
 
 // pageProof proves that a page was shown to a login. A decision is taken only with it: else a page that was shown to one
-// customer could be answered as another who has logged in since, and one that nobody would be shown could be answered.
-func (s *Server) pageProof(loginHash []byte, uri, accounts string) string {
+// customer could be answered as another who has logged in since, and one that nobody would be shown could be answered. It
+// covers what the page demands: that accounts are picked, and which number is right.
+func (s *Server) pageProof(loginHash []byte, uri, accounts, matching string) string {
 	mac := hmac.New(sha256.New, s.pageKey)
 	mac.Write(loginHash)
 	mac.Write(requestURIHash(uri))
-	mac.Write([]byte(accounts))
+	mac.Write([]byte(accounts + "\x00" + matching))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
-// askForAccounts shows the page again to a customer who agreed but picked no account.
-func (s *Server) askForAccounts(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string) {
+// askAgain shows the page again to a customer who agreed but did not pick what they must.
+func (s *Server) askAgain(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri, problem string) {
 	j, err := s.look(r, c, uri)
 	if err != nil {
 		s.errorPage(w, r, err)
@@ -227,7 +239,7 @@ func (s *Server) askForAccounts(w http.ResponseWriter, r *http.Request, c *fapi.
 		s.undecided(w, r, c, uri)
 		return
 	}
-	s.askConsent(w, r, j, s.pages.Text("problem.accounts"))
+	s.askConsent(w, r, j, s.pages.Text(problem))
 }
 
 // look opens the journey.
@@ -248,6 +260,9 @@ func (s *Server) look(r *http.Request, c *fapi.Client, uri string) (*journey, er
 		return nil, err
 	}
 	if j.request.UserCode != "" && !s.enteredHere(r, uri) {
+		return nil, errRequestURI
+	}
+	if j.ForCustomer != uuid.Nil && j.Login != nil && j.Login.CustomerID != j.ForCustomer { // somebody else is logged in here
 		return nil, errRequestURI
 	}
 	j.page = s.onPages(c)

@@ -112,6 +112,22 @@ var budgets = []flow{
 		decideDevice(t, s, d, "approve")
 		return func(t *testing.T) *authztest.Answer { return pollDevice(t, c, d) }
 	})},
+	{"CIBA request, private_key_jwt", 1, 3, 0, backchannelFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, _ backchannelRequest) func(*testing.T) *authztest.Answer {
+		return func(t *testing.T) *authztest.Answer { return c.Post(t, "/bc-authorize", backchannelForm(c, nil)) }
+	})},
+	{"CIBA request, signed, private_key_jwt", 1, 4, 0, backchannelFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, _ backchannelRequest) func(*testing.T) *authztest.Answer {
+		signed := url.Values{"request": {c.RequestObject(t, backchannelForm(c, nil), nil)}}
+		return func(t *testing.T) *authztest.Answer { return c.Post(t, "/bc-authorize", signed) }
+	})},
+	{"CIBA request decided, yes", 1, 1, 0, backchannelFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, b backchannelRequest) func(*testing.T) *authztest.Answer {
+		browser := s.Browser(t)
+		page := openBackchannel(t, s, browser, c, b)
+		return func(t *testing.T) *authztest.Answer { return browser.Decide(t, page, "approve", "12").Answer }
+	})},
+	{"CIBA request redeemed", 1, 2, 1, backchannelFlow(func(t *testing.T, s *authztest.Server, c *authztest.Client, b backchannelRequest) func(*testing.T) *authztest.Answer {
+		decideBackchannel(t, s, c, b, "approve")
+		return func(t *testing.T) *authztest.Answer { return pollBackchannel(t, c, b) }
+	})},
 	{"token exchange, tls_client_auth", 1, 1, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		core := addService(t, s, "core-"+rand.Text(), fapi.FAPI2, fapi.TLSClientAuth, authztest.Resource, map[string]any{"tls_client_certificate_bound_access_tokens": true})
 		subject := tppTokens(t, s, s.Client("tpp"))["access_token"].(string)
@@ -191,7 +207,7 @@ func TestBudget_OfASecondFactor(t *testing.T) {
 func (f flow) check(t *testing.T, s *authztest.Server) {
 	var answer *authztest.Answer
 	var sql []string
-	for range 3 {
+	for range 10 {
 		run := f.prepare(t, s)
 		s.Trace.Reset()
 		answer = run(t)
@@ -221,7 +237,7 @@ func (f flow) check(t *testing.T, s *authztest.Server) {
 // connection learns since when used identifiers are remembered.
 func inBackground(sql string) bool {
 	for _, words := range []string{"INTO replay_memory", "ORDER BY c.client_id", "FROM signing_keys", "FROM data_keys", "LISTEN ",
-		"WHERE expires_at < now()", "a.expires_at < now()", "WHERE published_until < now()", "UPDATE notifications SET attempts", "INTO client_logos AS claimed", "DELETE FROM client_logos", "-- ping"} {
+		"WHERE expires_at < now()", "a.expires_at < now()", "WHERE published_until < now()", "UPDATE notifications SET attempts", "UPDATE notifications SET due_at", "min(due_at)", "INTO client_logos AS claimed", "DELETE FROM client_logos", "-- ping"} {
 		if strings.Contains(sql, words) {
 			return true
 		}
@@ -285,6 +301,17 @@ func introspecting(caller, id string) func(*testing.T, *authztest.Server) func(*
 		return func(t *testing.T) *authztest.Answer {
 			return api.Post(t, "/introspect", url.Values{"token": {tokens["access_token"].(string)}})
 		}
+	}
+}
+
+// backchannelFlow prepares a CIBA request for a budget. A poll that finds nothing is refused: TestBackchannel_PollBudget.
+func backchannelFlow(then func(*testing.T, *authztest.Server, *authztest.Client, backchannelRequest) func(*testing.T) *authztest.Answer) func(*testing.T, *authztest.Server) func(*testing.T) *authztest.Answer {
+	return func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+		s.SQL(t, "DELETE FROM authorizations WHERE for_customer_id IS NOT NULL") // those of other flows wait for the same customer
+		s.SQL(t, "DELETE FROM notifications")
+		s.SQL(t, "ALTER TABLE notifications DISABLE TRIGGER USER") // the customer is told of it while the client is answered
+		c := addBackchannel(t, s, "shop-"+rand.Text(), fapi.PrivateKeyJWT, fapi.Poll, nil)
+		return then(t, s, c, beginBackchannel(t, c, nil))
 	}
 }
 

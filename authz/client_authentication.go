@@ -9,8 +9,9 @@ import (
 )
 
 var (
-	errUnknownClient = fapi.Refuse(fapi.InvalidClient, "The client is unknown, or did not authenticate as registered.")
-	errTwoMethods    = fapi.Refuse(fapi.InvalidRequest, "The request authenticates the client in more than one way.")
+	errUnknownClient     = fapi.Refuse(fapi.InvalidClient, "The client is unknown, or did not authenticate as registered.")
+	errAssertionReplayed = fapi.Refuse(fapi.InvalidClient, "The jti of the client assertion was used before.")
+	errTwoMethods        = fapi.Refuse(fapi.InvalidRequest, "The request authenticates the client in more than one way.")
 )
 
 // clientAuthenticated finds out who calls (RFC 6749 §2.3). The method must be the one that the client registered, and the
@@ -43,7 +44,7 @@ func (s *Server) clientAuthenticated(ctx context.Context, r *Request) error {
 				RememberedSince: s.db.RememberedSince(),
 			})
 			if err == nil {
-				r.use(use)
+				r.use(use, errAssertionReplayed)
 			}
 			return err
 		})

@@ -29,6 +29,7 @@ func (s *Server) consentOptions() consent.Options {
 		ClientName:    s.clientName,
 		OpenURL:       s.openURL,
 		SignOutAction: "/sign-out",
+		ApprovalsURL:  approvalsPath,
 		Zone:          s.Zone,
 		Now:           s.now,
 		Failed: func(r *http.Request, cause error) {
@@ -56,18 +57,27 @@ func (s *Server) consentCaller(r *http.Request) (consent.Caller, error) {
 
 // visitor tells who is logged in.
 func (s *Server) visitor(r *http.Request) (*storage.Customer, *storage.Login, error) {
-	hash := s.authn.LoginHash(r)
-	if hash == nil {
-		return nil, nil, storage.ErrNotFound
-	}
-	v, err := s.db.FindLogin(r.Context(), hash)
+	v, err := s.loggedIn(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !s.authn.Satisfies(&v.Login, nil, "") {
-		return nil, nil, fapi.LoginRequired
-	}
 	return &v.Customer, &v.Login, nil
+}
+
+// loggedIn finds the visitor's complete login. It returns storage.ErrNotFound, or fapi.LoginRequired when a step is missing.
+func (s *Server) loggedIn(r *http.Request) (*storage.Visitor, error) {
+	hash := s.authn.LoginHash(r)
+	if hash == nil {
+		return nil, storage.ErrNotFound
+	}
+	v, err := s.db.FindLogin(r.Context(), hash)
+	if err != nil {
+		return nil, err
+	}
+	if !s.authn.Satisfies(&v.Login, nil, "") {
+		return nil, fapi.LoginRequired
+	}
+	return v, nil
 }
 
 // clientName is the name by which customers know a client.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"go.uber.org/zap"
+
 	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
@@ -36,20 +38,37 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.readyToEncrypt(r.Context(), c.Client)
-	proof := s.pageProof(loginHash, uri, form.Get("accounts"))
-	switch {
+	proof, right := s.pageProof(loginHash, uri, form.Get("accounts"), form.Get("matching")), true
+	if form.Get("matching") != "" {
+		right = hmac.Equal([]byte(s.numberProof(loginHash, uri, form.Get("number"))), []byte(form.Get("matching")))
+	}
+	switch decision := form.Get("decision"); {
 	case loginHash == nil || !hmac.Equal([]byte(proof), []byte(form.Get("shown"))):
 		s.undecided(w, r, c.Client, uri)
-	case form.Get("decision") == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
-		s.askForAccounts(w, r, c.Client, uri)
-	case form.Get("decision") == "approve":
+	case decision == "approve" && !right && form.Get("number") == "":
+		s.askAgain(w, r, c.Client, uri, "problem.number")
+	case decision == "approve" && !right:
+		s.deny(w, r, c.Client, uri, loginHash, errWrongNumber)
+	case decision == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
+		s.askAgain(w, r, c.Client, uri, "problem.accounts")
+	case decision == "approve":
 		s.approve(w, r, c.Client, uri, loginHash, accounts)
-	case form.Get("decision") == "deny":
-		s.deny(w, r, c.Client, uri, loginHash)
+	case decision == "deny":
+		s.deny(w, r, c.Client, uri, loginHash, nil)
+	case decision == "report":
+		s.report(w, r, c.Client, uri, loginHash)
 	default:
 		s.errorPage(w, r, fapi.Refuse(fapi.InvalidRequest, "The page was sent without a decision."))
 	}
 }
+
+// Why a customer said no, when it was not by the button that says so.
+var (
+	errWrongNumber = errors.New("authz: the customer picked another number than the client shows")
+	errReported    = errors.New("authz: the customer never asked for this")
+
+	errDenied = fapi.Refuse(fapi.AccessDenied, "The customer refused.")
+)
 
 // approve records the yes and sends the code (RFC 6749 §4.1.2). One round trip.
 func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte, accounts []string) {
@@ -71,7 +90,7 @@ func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		return
 	}
 	if q.Polled() {
-		s.decidedHere(w, r, c, nil)
+		s.decidedHere(w, r, c, &q, nil)
 		return
 	}
 	params, err := s.engine.Authorize(r.Context(), c, &q, a, code)
@@ -82,14 +101,27 @@ func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 	s.respond(w, r, c, redirectOf(&q), params)
 }
 
-// deny records the no (RFC 6749 §4.1.2.1).
-func (s *Server) deny(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte) {
+// deny records the no (RFC 6749 §4.1.2.1). The client is not told why.
+func (s *Server) deny(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte, why error) {
 	a, err := s.db.Deny(r.Context(), requestURIHash(uri), c.ID, loginHash)
 	if errors.Is(err, storage.ErrNotFound) {
 		s.undecided(w, r, c, uri)
 		return
 	}
-	s.sendRefusal(w, r, c, a, err, fapi.Refuse(fapi.AccessDenied, "The customer refused."))
+	s.sendRefusal(w, r, c, a, err, errDenied.Because(why))
+}
+
+// report records the no of a customer who never asked for this.
+func (s *Server) report(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte) {
+	a, err := s.db.Report(r.Context(), requestURIHash(uri), c.ID, loginHash)
+	if errors.Is(err, storage.ErrNotFound) {
+		s.undecided(w, r, c, uri)
+		return
+	}
+	if err == nil {
+		s.log.Warn("a customer reports a request that they never asked for", zap.String("client_id", c.ID), zap.Stringer("authorization", a.ID))
+	}
+	s.sendRefusal(w, r, c, a, err, errDenied.Because(errReported))
 }
 
 // undecided is for a decision that the store did not take, because something changed since the page was shown. What is
@@ -117,7 +149,7 @@ func (s *Server) sendRefusal(w http.ResponseWriter, r *http.Request, c *fapi.Cli
 		return
 	}
 	if q.Polled() {
-		s.decidedHere(w, r, c, why)
+		s.decidedHere(w, r, c, &q, why)
 		return
 	}
 	s.redirectError(w, r, c, redirectOf(&q), why)

@@ -120,18 +120,20 @@ func (s *Server) enteredProof(uri string) string {
 
 // decidedHere ends a journey whose outcome the client fetches by itself (RFC 8628 §3.3): nothing is sent anywhere. refused
 // is nil when the customer agreed.
-func (s *Server) decidedHere(w http.ResponseWriter, r *http.Request, c *fapi.Client, refused error) {
-	outcome := "done"
+func (s *Server) decidedHere(w http.ResponseWriter, r *http.Request, c *fapi.Client, q *fapi.AuthorizationRequest, refused error) {
+	outcome, page := "device.done", web.Done{}
 	switch {
 	case errors.Is(refused, fapi.AccessDenied):
-		outcome = "denied"
+		outcome = "device.denied"
 		s.logRefusal(r, nil, refusal(refused))
 	case refused != nil:
 		s.errorPage(w, r, refused)
 		return
 	}
-	s.rendered(s.pages.Done(w, http.StatusOK, web.Done{
-		Title: s.pages.Text("device." + outcome + ".title"),
-		Text:  s.pages.Text("device."+outcome+".text", "client", nameOf(c)),
-	}))
+	if q.DeliveryMode != "" {
+		outcome = approvalOutcome(refused)
+		page.LinkText, page.LinkURL = s.pages.Text("approval.list"), approvalsPath
+	}
+	page.Title, page.Text = s.pages.Text(outcome+".title"), s.pages.Text(outcome+".text", "client", nameOf(c))
+	s.rendered(s.pages.Done(w, http.StatusOK, page))
 }

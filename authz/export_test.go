@@ -1,6 +1,10 @@
 package authz
 
-import "time"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // AgeKeys makes the keys at a client's jwks_uri look as if they had been fetched, and asked for, that much earlier.
 func (s *Server) AgeKeys(clientID string, by time.Duration) {
@@ -12,3 +16,11 @@ func (s *Server) AgeKeys(clientID string, by time.Duration) {
 		f.at.Store(at - int64(by))
 	}
 }
+
+// ApprovalURL is where a customer decides a CIBA request.
+func (s *Server) ApprovalURL(clientID string, id uuid.UUID) string {
+	return authorizeURL(clientID, s.approvalURI(id))
+}
+
+// Choices are the numbers of a new request that a customer picks from.
+func (s *Server) Choices(number string) []string { return s.choices(uuid.New(), number) }

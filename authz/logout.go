@@ -89,21 +89,21 @@ func (s *Server) checkLogout(params url.Values) (*logout, error) {
 	return q, nil
 }
 
-// hint is what an ID token of ours says as an id_token_hint, expired or not (OpenID Connect Core §3.1.2.1,
+// tokenHint is what an ID token of ours says as an id_token_hint, expired or not (OpenID Connect Core §3.1.2.1,
 // RP-Initiated Logout §4).
-type hint struct {
+type tokenHint struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
 	Audience string `json:"aud"`
 }
 
 // readHint reads an id_token_hint. Encrypted ID tokens come back decrypted: one that is encrypted is refused.
-func (s *Server) readHint(token string) (*hint, error) {
+func (s *Server) readHint(token string) (*tokenHint, error) {
 	payload, err := s.keys.VerifyHint(token)
 	if err != nil {
 		return nil, err
 	}
-	h := &hint{}
+	h := &tokenHint{}
 	if err := json.Unmarshal(payload, h); err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func TestMetadata(t *testing.T) {
 	t.Run("every endpoint is there, at both addresses, and answers", func(t *testing.T) {
 		for name, path := range map[string]string{
 			"pushed_authorization_request_endpoint": "/par", "token_endpoint": "/token", "introspection_endpoint": "/introspect",
-			"revocation_endpoint": "/revoke", "userinfo_endpoint": "/userinfo",
+			"revocation_endpoint": "/revoke", "userinfo_endpoint": "/userinfo", "backchannel_authentication_endpoint": "/bc-authorize",
 		} {
 			if said[name] != s.Issuer+path || aliases[name] != s.MTLSBase+path {
 				t.Errorf("%s is %v, alias %v", name, said[name], aliases[name])
@@ -122,7 +122,7 @@ func TestMetadata(t *testing.T) {
 				}
 			}
 		}
-		if said["authorization_endpoint"] != s.Issuer+"/authorize" || said["jwks_uri"] != s.Issuer+"/jwks" || len(aliases) != 8 {
+		if said["authorization_endpoint"] != s.Issuer+"/authorize" || said["jwks_uri"] != s.Issuer+"/jwks" || len(aliases) != 9 {
 			t.Errorf("authorization_endpoint %v, jwks_uri %v, %d aliases", said["authorization_endpoint"], said["jwks_uri"], len(aliases))
 		}
 		n := 0
@@ -131,8 +131,8 @@ func TestMetadata(t *testing.T) {
 				n++
 			}
 		}
-		if n != 10 {
-			t.Errorf("%d endpoints, want 10: add the new one to this test", n)
+		if n != 11 {
+			t.Errorf("%d endpoints, want 11: add the new one to this test", n)
 		}
 	})
 }

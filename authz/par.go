@@ -176,14 +176,15 @@ func authenticatedAfter(q *fapi.AuthorizationRequest, now time.Time) *time.Time 
 }
 
 // requiredACR is the acr that the login must have: strong customer authentication when the request asks for it and would
-// be content with nothing less, or when the institution wants it for consents.
+// be content with nothing less, or when the institution wants it for what the request is about: a consent, or amounts that
+// are not low.
 //
 // An essential acr that we cannot give is refused (OpenID Connect Core §5.5.1.1). So is one in acr_values (RFC 9470 §5: a
 // client that asks for what a resource server has told it must not be sent back with less), unless it is an OpenID Connect
 // request: there acr_values may name what we do not know (§3.1.2.1, a voluntary claim). What we know is a must in both.
 func (s *Server) requiredACR(q *fapi.AuthorizationRequest, consentID string) (string, error) {
 	required := ""
-	if consentID != "" && s.RequireSCA {
+	if s.RequireSCA && (consentID != "" || s.LowValue.Exceeded(q.AuthorizationDetails, s.DetailTypes)) {
 		required = authn.SCA
 	}
 	for _, asked := range []struct {

@@ -16,8 +16,8 @@ var pipeline = []struct {
 	source string
 	on     endpoints
 }{
-	{(*Server).noRepeats, "RFC 6749 §3.2", par | token | introspect | revoke | device},
-	{(*Server).clientAuthenticated, "RFC 6749 §2.3, RFC 7523 §3, RFC 8705 §2", par | token | introspect | revoke | device},
+	{(*Server).noRepeats, "RFC 6749 §3.2", par | token | introspect | revoke | device | backchannel},
+	{(*Server).clientAuthenticated, "RFC 6749 §2.3, RFC 7523 §3, RFC 8705 §2", par | token | introspect | revoke | device | backchannel},
 	{(*Server).dpopProof, "RFC 9449 §4.3, §8", par | token},
 	{(*Server).senderConstrained, "RFC 8705 §3, RFC 9449 §5, FAPI 2.0 §5.3.2.1", token},
 	{(*Server).resourceServer, "RFC 7662 §2.1", introspect},
@@ -32,12 +32,13 @@ const (
 	introspect
 	revoke
 	device
+	backchannel
 )
 
 // backChannel makes an HTTP handler of an endpoint that clients call: read, check, answer.
 func (s *Server) backChannel(e *route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		req := &Request{HTTP: r, endpoint: e, Certificates: certificates(r), remembered: s.db.RememberedSince()}
+		req := &Request{HTTP: r, answer: w.Header(), endpoint: e, Certificates: certificates(r), remembered: s.db.RememberedSince()}
 		response, err := s.answer(w, req)
 		if !req.handedOver && len(req.uses) > 0 && !errors.Is(err, fapi.UseDPoPNonce) { // that client comes back with the same
 			if used := s.db.Use(r.Context(), req.uses...); used != nil && err == nil {
@@ -58,21 +59,18 @@ func (s *Server) backChannel(e *route) http.HandlerFunc {
 	}
 }
 
-// replayed tells which of the two identifiers that a request may use up was used before. They were refused together and
-// neither was kept: alone, the one that is new is used up now.
+// replayed tells which of the identifiers that a request uses up was used before. They were refused together and none was
+// kept: one by one, those that are new are used up now, up to the one that is not.
 func (s *Server) replayed(ctx context.Context, r *Request, cause error) error {
-	assertion := fapi.Refuse(fapi.InvalidClient, "The jti of the client assertion was used before.").Because(cause)
-	if r.Proof == nil {
-		return assertion
-	}
-	for _, use := range r.uses[:len(r.uses)-1] { // the proof is checked last
+	last := len(r.uses) - 1
+	for i, use := range r.uses[:last] {
 		if err := s.db.Use(ctx, use); errors.Is(err, storage.ErrAlreadyUsed) {
-			return assertion
+			return r.replays[i].Because(cause)
 		} else if err != nil {
 			return err
 		}
 	}
-	return fapi.Refuse(fapi.InvalidDPoPProof, "The jti of the DPoP proof was used before.").Because(cause)
+	return r.replays[last].Because(cause)
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *Request) (_ Response, err error) {
@@ -122,6 +120,8 @@ func (s *Server) senderConstrained(_ context.Context, r *Request) error {
 	return nil
 }
 
+var errProofReplayed = fapi.Refuse(fapi.InvalidDPoPProof, "The jti of the DPoP proof was used before.")
+
 // dpopProof checks the proof, if there is one. It comes before anything is used up: a client that is told to take a
 // nonce comes back with the same code.
 func (s *Server) dpopProof(_ context.Context, r *Request) error {
@@ -144,7 +144,7 @@ func (s *Server) dpopProof(_ context.Context, r *Request) error {
 		return fapi.Refuse(fapi.UseDPoPNonce, "The DPoP proof needs the nonce in the DPoP-Nonce header.")
 	}
 	r.Proof = proof
-	r.use(proof.Use)
+	r.use(proof.Use, errProofReplayed)
 	return nil
 }
 

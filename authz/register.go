@@ -242,7 +242,7 @@ func (s *Server) registrationRules() fapi.RegistrationRules {
 		Profiles: s.Registration.Profiles, Scopes: s.Registration.Scopes, DetailTypes: s.DetailTypes, Signing: s.keys.Algorithms(),
 	}
 	if len(rules.Scopes) == 0 {
-		rules.Scopes = s.Scopes
+		rules.Scopes = slices.DeleteFunc(slices.Clone(s.Scopes), func(scope string) bool { return scope == scopeApprovals }) // the bank's own app's
 	}
 	return rules
 }

@@ -24,10 +24,12 @@ type Request struct {
 	Proof        *fapi.DPoPProof     // nil when it sent none
 	Confirmation fapi.Confirmation   // what tokens get bound to
 
+	answer     http.Header // to which an endpoint may add
 	endpoint   *route
 	registered *registeredClient
 	uses       []storage.Use
-	remembered time.Time // since when, as the request's identifiers were held against the memory of used ones
+	replays    []*fapi.Error // what the request is refused with when one of uses, at the same place, is not the first
+	remembered time.Time     // since when, as the request's identifiers were held against the memory of used ones
 	handedOver bool
 }
 
@@ -38,8 +40,9 @@ func (r *Request) Uses() []storage.Use {
 	return r.uses
 }
 
-func (r *Request) use(u fapi.Use) {
+func (r *Request) use(u fapi.Use, replay *fapi.Error) {
 	r.uses = append(r.uses, storage.Use{Hash: u.Hash, ExpiresAt: u.ExpiresAt, Remembered: r.remembered})
+	r.replays = append(r.replays, replay)
 }
 
 // maxBody is more than any request needs: a chain of certificates in a client assertion, and authorization_details.

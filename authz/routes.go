@@ -32,7 +32,15 @@ const (
 	openAppPath       = consent.CustomerPath + "/open"
 	devicePath        = "/device"
 	deviceAuthPath    = "/device_authorization"
+	backchannelPath   = "/bc-authorize"
 	logoPath          = "/clients/logo"
+
+	approvalsPath     = "/approvals"
+	allowPath         = "/approvals/allow"
+	userCodePath      = "/approvals/user-code"
+	subscriptionsPath = "/approvals/subscriptions"
+	silencePath       = "/approvals/silence"
+	workerPath        = "/approvals/worker.js"
 )
 
 // route is an endpoint that clients call.
@@ -51,6 +59,7 @@ var backChannelRoutes = []*route{
 	{path: parPath, metadata: "pushed_authorization_request_endpoint", source: "RFC 9126 §2", endpoint: par, answer: (*Server).pushAuthorization, methods: post},
 	{path: tokenPath, metadata: "token_endpoint", source: "RFC 6749 §3.2", endpoint: token, answer: (*Server).issueTokens, methods: post},
 	{path: deviceAuthPath, metadata: "device_authorization_endpoint", source: "RFC 8628 §3.1", endpoint: device, answer: (*Server).authorizeDevice, methods: post},
+	{path: backchannelPath, metadata: "backchannel_authentication_endpoint", source: "CIBA Core §7", endpoint: backchannel, answer: (*Server).authenticateBackchannel, methods: post},
 	{path: introspectPath, metadata: "introspection_endpoint", source: "RFC 7662 §2", endpoint: introspect, answer: (*Server).introspectToken, methods: post},
 	{path: revokePath, metadata: "revocation_endpoint", source: "RFC 7009 §2", endpoint: revoke, answer: (*Server).revokeToken, methods: post},
 	{path: userInfoPath, metadata: "userinfo_endpoint", source: "OpenID Connect Core §5.3", serve: (*Server).userInfo, methods: getOrPost},
@@ -73,6 +82,12 @@ func (s *Server) Public() http.Handler {
 	s.handle(pages, signedOutPath, get, s.showSignedOut)
 	s.handle(pages, openAppPath, get, s.openApp)
 	s.handle(pages, devicePath, []string{http.MethodGet, http.MethodHead, http.MethodPost}, s.device)
+	s.handle(pages, approvalsPath, get, s.forCustomer(s.listApprovals))
+	s.handle(pages, allowPath, post, s.forCustomer(s.allowAgain))
+	s.handle(pages, userCodePath, post, s.forCustomer(s.setUserCode))
+	s.handle(pages, silencePath, post, s.forCustomer(s.silence))
+	s.handle(pages, subscriptionsPath, []string{http.MethodPost, http.MethodDelete}, s.ring)
+	s.handle(pages, workerPath, get, s.pages.ApprovalsWorker)
 	s.authn.Mount(pages)
 	s.consents.MountPages(pages)
 	pages.NotFoundHandler = http.HandlerFunc(s.notFound)
@@ -105,6 +120,7 @@ func (s *Server) router() *mux.Router {
 	s.health(r)
 	s.consents.MountAPI(r)
 	s.mountRegistration(r)
+	s.mountApprovals(r)
 	s.handle(r, grantsPath+"/{grant_id}", []string{http.MethodGet, http.MethodDelete}, s.serveGrant)
 	r.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
 	return r

@@ -20,6 +20,7 @@ import (
 	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/outbound"
+	"github.com/countersign/countersign/reach"
 	"github.com/countersign/countersign/storage"
 	"github.com/countersign/countersign/web"
 )
@@ -33,11 +34,15 @@ type Config struct {
 	DPoPNonces  bool                       // demand a nonce of ours in DPoP proofs (RFC 9449 §8)
 	Scopes      []string                   // shown in the metadata
 	DetailTypes map[string]fapi.DetailType // types of authorization_details
-	RequireSCA  bool                       // granting access to accounts needs strong customer authentication (PSD2)
+	RequireSCA  bool                       // granting access to accounts, and paying, needs strong customer authentication (PSD2)
+	LowValue    fapi.AmountLimits          // up to which paying does not (Regulation (EU) 2018/389, Article 16); by default it always does
 	Authn       authn.Config               // how customers log in
 	Zone        *time.Location             // in which customers read dates; nil: UTC
 
 	Registration Registration // clients that register themselves
+	CIBA         CIBA         // requests that reach customers on another device
+
+	SilentBrowsers bool // customers' browsers are not rung (docs/reach.md)
 
 	CertificateHeader *fapi.CertificateHeader // in which proxies in front of MutualTLS hand over client certificates; nil: there are none
 
@@ -58,6 +63,8 @@ type Server struct {
 	log      *zap.Logger
 	clients  clientCache
 	notices  *notify.Queue
+	webPush  *reach.WebPush // nil with SilentBrowsers
+	waiters  *waiters
 	logos    logos
 	outbound *outbound.Client
 	nonces   *fapi.Nonces
@@ -73,6 +80,7 @@ type Parts struct {
 	Keys     *keys.Set
 	Pages    *web.Pages
 	Outbound *outbound.Client // calls what clients name; nil: one that calls public addresses only
+	Channels []reach.Channel  // by which customers are told what waits for them, beside their browsers; one of a kind
 	Log      *zap.Logger
 }
 
@@ -81,11 +89,12 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	c.CIBA.fill()
 	s := &Server{
 		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
 		engine: engine.New(c.Issuer, c.Resource, c.DetailTypes, p.DB, p.Keys),
 		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")), pageKey: p.DB.Keys().Derive("consent pages"),
-		logos: logos{woken: make(chan struct{}, 1)},
+		logos: logos{woken: make(chan struct{}, 1)}, waiters: newWaiters(),
 	}
 	if s.outbound = p.Outbound; s.outbound == nil {
 		s.outbound = outbound.New(outbound.Options{})
@@ -96,7 +105,14 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	if s.consents, err = consent.New(s.consentOptions()); err != nil {
 		return nil, err
 	}
-	s.notices = notify.New(p.DB, p.Log, map[string]notify.Sender{storage.LogoutNotification: s.tellLogout})
+	channels, err := s.channels(p.Channels)
+	if err != nil {
+		return nil, err
+	}
+	s.notices = notify.New(p.DB, p.Log, s.reaching(map[string]notify.Kind{
+		storage.LogoutNotification: {Send: s.tellLogout},
+		storage.CIBANotification:   {Send: s.tellOutcome, Retries: outcomeRetries, GiveUp: s.giveUpOutcome},
+	}, channels))
 	if s.metadata, err = s.discovery(); err != nil {
 		return nil, err
 	}
@@ -122,7 +138,13 @@ func (c *Config) check() error {
 			wrong = append(wrong, err)
 		}
 	}
+	if err := c.LowValue.Check(); err != nil {
+		wrong = append(wrong, fmt.Errorf("low value: %w", err))
+	}
 	if err := c.Registration.check(); err != nil {
+		wrong = append(wrong, err)
+	}
+	if err := c.CIBA.check(); err != nil {
 		wrong = append(wrong, err)
 	}
 	if err := c.Authn.Validate(); err != nil {
@@ -138,7 +160,8 @@ func (s *Server) Run(ctx context.Context) {
 	go s.fetchLogos(ctx)
 	notices := make(chan struct{})
 	go func() { s.notices.Run(ctx); close(notices) }()
-	s.db.Watch(ctx, func(table string) {
+	context.AfterFunc(ctx, s.waiters.end)
+	s.db.Watch(ctx, storage.Watcher{Decided: s.waiters.wake, Changed: func(table string) {
 		var err error
 		if table == "notifications" {
 			s.notices.Wake()
@@ -150,10 +173,13 @@ func (s *Server) Run(ctx context.Context) {
 		if table == "" || table == "signing_keys" {
 			err = errors.Join(err, s.keys.Load(ctx))
 		}
+		if table == "" {
+			err = errors.Join(err, s.wakeMissed(ctx))
+		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("reload failed", zap.String("table", table), zap.Error(err))
 		}
-	})
+	}})
 	<-notices
 }
 

@@ -50,6 +50,7 @@ type Options struct {
 	OpenURL       func(clientID string) string // where the customer opens a client, "" for nowhere; may be nil
 	LoginURL      string                       // "": /login
 	SignOutAction string                       // "": no button
+	ApprovalsURL  string                       // of what waits for the customer; "": no link
 	DetailTypes   map[string]fapi.DetailType   // of authorization_details
 	Words         Words                        // replaces words of English, entry by entry
 	Zone          *time.Location               // in which the bank's customers read dates; nil: UTC

@@ -51,7 +51,7 @@ func (c *Consents) list(w http.ResponseWriter, r *http.Request, customer *storag
 		c.fail(w, r, err)
 		return
 	}
-	page := web.Consents{Customer: profile.Name, Action: WithdrawPath, SignOutAction: c.o.SignOutAction}
+	page := web.Consents{Customer: profile.Name, Action: WithdrawPath, SignOutAction: c.o.SignOutAction, ApprovalsURL: c.o.ApprovalsURL}
 	if page.Customer == "" {
 		page.Customer = profile.Username
 	}

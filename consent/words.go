@@ -38,6 +38,7 @@ func English() Words {
 			"phone":              {Title: "See your phone number"},
 			"address":            {Title: "See your postal address"},
 			"offline_access":     {Title: "Keep this permission while you are away", Text: "It need not ask you again each time, until you withdraw it."},
+			"approvals":          {Title: "Take your decisions", Text: "It shows you what other apps ask of you, and you allow or refuse it there."},
 			"accounts":           {Title: "See your accounts", Text: "Balances and transactions of the accounts you choose."},
 			"payments":           {Title: "Prepare payments from your accounts", Text: "Each payment needs your approval."},
 			"fundsconfirmations": {Title: "Ask whether you have enough money", Text: "It gets a yes or a no, never your balance."},

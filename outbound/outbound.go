@@ -23,14 +23,17 @@ type Options struct {
 	Timeout      time.Duration  // of a whole call, waiting for its turn and resolving the name included; 0: 5 seconds
 	Concurrent   int            // calls at a time; 0: 32. One host gets an eighth of them
 	Resolver     *net.Resolver  // nil: the system's
+
+	Certificate *tls.Certificate // by which the server is known to those who ask for it; nil: it has none
 }
 
 // Client calls addresses that others named. It is safe for concurrent use.
 type Client struct {
-	http    *http.Client
-	timeout time.Duration
-	all     chan struct{}
-	hosts   hosts
+	http       *http.Client
+	identified *http.Client // the same with the certificate; nil without one
+	timeout    time.Duration
+	all        chan struct{}
+	hosts      hosts
 }
 
 // Why a call failed. Every error of this package is one of these and says no more than the host.
@@ -44,6 +47,8 @@ var (
 	ErrRedirect    = errors.New("redirects are not followed")
 	ErrStatus      = errors.New("refused by the other side")
 	ErrTooLarge    = errors.New("the answer is too large")
+
+	ErrNoCertificate = errors.New("the server has no certificate to show")
 )
 
 const (
@@ -59,28 +64,37 @@ func New(o Options) *Client {
 	if o.Concurrent <= 0 {
 		o.Concurrent = 32
 	}
-	dialer := &net.Dialer{Resolver: o.Resolver, KeepAlive: -1, ControlContext: guard(o.AllowPrivate).check}
-	return &Client{
+	c := &Client{
 		timeout: o.Timeout,
 		all:     make(chan struct{}, o.Concurrent),
 		hosts:   hosts{each: max(1, o.Concurrent/8), busy: map[string]*host{}},
-		http: &http.Client{
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				Proxy:                  nil, // a proxy would connect where this server's check does not reach
-				DialContext:            dialer.DialContext,
-				DisableKeepAlives:      true, // each call checks the address anew
-				DisableCompression:     true, // a few bytes on the wire must not become many here
-				MaxResponseHeaderBytes: maxHeader,
-				TLSClientConfig: &tls.Config{
-					RootCAs:    o.RootCAs,
-					MinVersion: tls.VersionTLS12,
-					CipherSuites: []uint16{ // of 1.2: RFC 9325 §4.2
-						tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-						tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-						tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-						tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-					},
+		http:    o.client(nil),
+	}
+	if o.Certificate != nil {
+		c.identified = o.client([]tls.Certificate{*o.Certificate})
+	}
+	return c
+}
+
+func (o Options) client(certificates []tls.Certificate) *http.Client {
+	dialer := &net.Dialer{Resolver: o.Resolver, KeepAlive: -1, ControlContext: guard(o.AllowPrivate).check}
+	return &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			Proxy:                  nil, // a proxy would connect where this server's check does not reach
+			DialContext:            dialer.DialContext,
+			DisableKeepAlives:      true, // each call checks the address anew
+			DisableCompression:     true, // a few bytes on the wire must not become many here
+			MaxResponseHeaderBytes: maxHeader,
+			TLSClientConfig: &tls.Config{
+				RootCAs:      o.RootCAs,
+				Certificates: certificates,
+				MinVersion:   tls.VersionTLS12,
+				CipherSuites: []uint16{ // of 1.2: RFC 9325 §4.2
+					tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+					tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+					tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+					tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 				},
 			},
 		},
@@ -100,7 +114,7 @@ func (c *Client) Get(ctx context.Context, address string, limit int64) (*Respons
 		return nil, err
 	}
 	var got *Response
-	err = c.do(r, func(answer *http.Response) error {
+	err = c.do(c.http, r, func(answer *http.Response) error {
 		if answer.StatusCode != http.StatusOK {
 			return fmt.Errorf("%w: status %d", ErrStatus, answer.StatusCode)
 		}
@@ -117,6 +131,19 @@ func (c *Client) Get(ctx context.Context, address string, limit int64) (*Respons
 // Post sends a body to an https URL and returns the status of the answer, whatever it is unless a redirect. header adds to
 // what is sent; it may be nil. What the other side answers beside the status is not read.
 func (c *Client) Post(ctx context.Context, address, contentType string, body []byte, header http.Header) (status int, err error) {
+	return c.post(ctx, c.http, address, contentType, body, header)
+}
+
+// PostIdentified is Post with the server's certificate, for those who want to know who calls. It returns ErrNoCertificate when
+// the server has none.
+func (c *Client) PostIdentified(ctx context.Context, address, contentType string, body []byte, header http.Header) (status int, err error) {
+	if c.identified == nil {
+		return 0, ErrNoCertificate
+	}
+	return c.post(ctx, c.identified, address, contentType, body, header)
+}
+
+func (c *Client) post(ctx context.Context, via *http.Client, address, contentType string, body []byte, header http.Header) (status int, err error) {
 	r, err := newRequest(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
@@ -125,7 +152,7 @@ func (c *Client) Post(ctx context.Context, address, contentType string, body []b
 		r.Header[http.CanonicalHeaderKey(name)] = values
 	}
 	r.Header.Set("Content-Type", contentType)
-	err = c.do(r, func(answer *http.Response) error {
+	err = c.do(via, r, func(answer *http.Response) error {
 		status = answer.StatusCode
 		return nil
 	})
@@ -148,10 +175,10 @@ func newRequest(ctx context.Context, method, address string, body io.Reader) (*h
 }
 
 // do waits for a turn, sends the request and hands the answer to read, all within the time of one call.
-func (c *Client) do(r *http.Request, read func(*http.Response) error) error {
+func (c *Client) do(via *http.Client, r *http.Request, read func(*http.Response) error) error {
 	ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
 	defer cancel()
-	if err := c.turn(ctx, r, read); err != nil {
+	if err := c.turn(ctx, via, r, read); err != nil {
 		if ctx.Err() != nil {
 			err = ErrTimeout
 		}
@@ -160,7 +187,7 @@ func (c *Client) do(r *http.Request, read func(*http.Response) error) error {
 	return nil
 }
 
-func (c *Client) turn(ctx context.Context, r *http.Request, read func(*http.Response) error) error {
+func (c *Client) turn(ctx context.Context, via *http.Client, r *http.Request, read func(*http.Response) error) error {
 	leave, err := c.hosts.enter(ctx, strings.ToLower(r.URL.Host)) // before the slot of all, so that a slow host holds up only itself
 	if err != nil {
 		return err
@@ -172,7 +199,7 @@ func (c *Client) turn(ctx context.Context, r *http.Request, read func(*http.Resp
 	case <-ctx.Done():
 		return ErrTimeout
 	}
-	answer, err := c.http.Do(r.WithContext(ctx))
+	answer, err := via.Do(r.WithContext(ctx))
 	if err != nil {
 		return plain(err)
 	}

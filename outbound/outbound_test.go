@@ -438,3 +438,49 @@ func TestNoProxy(t *testing.T) {
 		t.Errorf("%v; the proxy was asked %d times", err, asked.Load())
 	}
 }
+
+// Some want to know who calls. Nobody else is shown the certificate.
+func TestPostIdentified(t *testing.T) {
+	t.Parallel()
+	b, stranger := setup(t), setup(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(b.ca)
+	ours := b.certificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+	var seen atomic.Int64
+	asks := func(auth tls.ClientAuthType, version uint16) *server {
+		config := &tls.Config{Certificates: []tls.Certificate{b.certificate(t, nil)}, ClientAuth: auth, ClientCAs: roots, MaxVersion: version}
+		return b.serveTLS(t, config, func(_ http.ResponseWriter, r *http.Request) { seen.Store(int64(len(r.TLS.PeerCertificates))) })
+	}
+	b.options.Certificate = &ours
+	c := outbound.New(b.options)
+	anonymous := b.options
+	anonymous.Certificate = nil
+	unknown := b.options
+	theirs := stranger.certificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+	unknown.Certificate = &theirs
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		closed, open := asks(tls.RequireAndVerifyClientCert, version), asks(tls.RequestClientCert, version)
+		if status, err := c.PostIdentified(t.Context(), closed.URL, "text/plain", []byte("x"), nil); status != 200 || err != nil || seen.Load() != 1 {
+			t.Errorf("%x: %d %v, %d certificates", version, status, err, seen.Load())
+		}
+		if status, err := c.Post(t.Context(), open.URL, "text/plain", []byte("x"), nil); status != 200 || err != nil || seen.Load() != 0 {
+			t.Errorf("%x: not asked for: %d %v, %d certificates", version, status, err, seen.Load())
+		}
+		if _, err := c.Get(t.Context(), open.URL, 10); err != nil || seen.Load() != 0 {
+			t.Errorf("%x: get: %v, %d certificates", version, err, seen.Load())
+		}
+		hits := closed.hits.Load()
+		if _, err := c.Post(t.Context(), closed.URL, "text/plain", nil, nil); !errors.Is(err, outbound.ErrTLS) {
+			t.Errorf("%x: without the certificate: %v", version, err)
+		}
+		if _, err := outbound.New(unknown).PostIdentified(t.Context(), closed.URL, "text/plain", nil, nil); !errors.Is(err, outbound.ErrTLS) {
+			t.Errorf("%x: with a stranger's: %v", version, err)
+		}
+		if _, err := outbound.New(anonymous).PostIdentified(t.Context(), closed.URL, "text/plain", nil, nil); !errors.Is(err, outbound.ErrNoCertificate) {
+			t.Errorf("%x: with none: %v", version, err)
+		}
+		if closed.hits.Load() != hits {
+			t.Errorf("%x: %d calls arrived", version, closed.hits.Load()-hits)
+		}
+	}
+}

@@ -24,6 +24,7 @@ type Authorization struct {
 	RequestURIHash     []byte     // SHA-256
 	RequestURILifetime time.Duration
 	JourneyLifetime    time.Duration // from now until the decision
+	ForCustomer        uuid.UUID     // who alone may decide; uuid.Nil for whoever logs in
 	CreatedAt          time.Time
 
 	// What the decision added.
@@ -55,11 +56,12 @@ RETURNING created_at`
 UPDATE authorizations SET opened_at = now()
 WHERE request_uri_hash = $1 AND client_id = $2 AND opened_at IS NULL AND status = 'pending' AND request_uri_expires_at > now()`
 
-	pendingSQL = `
-SELECT a.id, a.request, a.scopes, coalesce(a.consent_id, ''), a.authenticated_after, coalesce(a.acr_required, ''), a.created_at,
+	pendingSQL = waitsSQL + ` AND a.client_id = $2`
+	waitsSQL   = `
+SELECT a.id, a.client_id, coalesce(a.for_customer_id, '00000000-0000-0000-0000-000000000000'), a.request, a.scopes, coalesce(a.consent_id, ''), a.authenticated_after, coalesce(a.acr_required, ''), a.created_at, a.expires_at,
     coalesce(a.grant_action, ''), g.id, g.customer_id, g.updated_at, g.revoked_at, jsonb_array_length(g.terms)
 FROM authorizations a LEFT JOIN grants g ON g.id = a.grant_id
-WHERE a.request_uri_hash = $1 AND a.client_id = $2 AND a.status = 'pending' AND a.opened_at IS NOT NULL AND a.expires_at > now()`
+WHERE a.request_uri_hash = $1 AND a.status = 'pending' AND a.opened_at IS NOT NULL AND a.expires_at > now()`
 
 	pendingConsentSQL = `
 SELECT ` + consentColumns + `
@@ -88,6 +90,7 @@ WITH login AS (
         login.customer_id, login.auth_time, login.acr, login.amr, login.session_id
     FROM authorizations a, login
     WHERE a.request_uri_hash = $1 AND a.client_id = $2 AND a.status = 'pending' AND a.opened_at IS NOT NULL AND a.expires_at > now()
+      AND (a.for_customer_id IS NULL OR a.for_customer_id = login.customer_id)
       AND (a.authenticated_after IS NULL OR login.auth_time >= a.authenticated_after)
       AND (a.acr_required IS NULL OR login.acr = a.acr_required)
     FOR UPDATE OF a
@@ -127,31 +130,43 @@ WITH login AS (
     RETURNING g.*
 ), granted AS (
     SELECT * FROM made UNION ALL SELECT * FROM changed
-)
-UPDATE authorizations a SET status = 'approved', decided_at = now(), customer_id = j.customer_id,
+), decided AS (
+    UPDATE authorizations a SET status = 'approved', decided_at = now(), customer_id = j.customer_id,
     grant_id = granted.id, grant_generation = granted.generation,
     scopes = CASE WHEN granted.managed THEN granted.scopes ELSE a.scopes END,
     account_ids = CASE WHEN granted.managed THEN granted.account_ids ELSE $5 END,
     auth_time = j.auth_time, acr = j.acr, amr = j.amr,
     session_id = CASE WHEN a.code_hash IS NULL THEN j.session_id END, -- what a device polls for is not used in this browser
-    code_hash = coalesce(a.code_hash, $6), code_expires_at = coalesce(a.code_expires_at, now() + $7),
+    code_hash = coalesce(a.code_hash, $6), code_expires_at = CASE WHEN a.code_hash IS NULL THEN now() + $7 ELSE greatest(a.code_expires_at, now() + ` + fetchTimeSQL + `) END,
     expires_at = greatest(a.code_expires_at, now() + greatest($7, $8::interval))
 FROM journey j, granted WHERE a.id = j.id
 RETURNING a.id, a.request, a.scopes, coalesce(a.consent_id, ''), a.created_at, a.customer_id, a.grant_id, a.auth_time, a.acr, a.amr,
-    coalesce(a.session_id, '00000000-0000-0000-0000-000000000000')`
+    coalesce(a.session_id, '00000000-0000-0000-0000-000000000000')
+)` + toldSQL
 
-	denySQL = deciderSQL + `, rejected AS (
+	// A client that asked for it is told of the decision in the same transaction: its notification waits since the request.
+	toldSQL = `, told AS (UPDATE notifications n SET due_at = now() FROM decided WHERE n.id = decided.id)
+SELECT * FROM decided`
+
+	// However late the customer was, the client has this long to fetch what they approved.
+	fetchTimeSQL = `interval '1 minute'`
+
+	denySQL   = deniedSQL + toldSQL
+	deniedSQL = deciderSQL + `, rejected AS (
     UPDATE consents k SET status = 'Rejected', customer_id = j.customer_id, status_changed_at = now()
     FROM journey j WHERE k.id = j.consent_id AND k.status = 'AwaitingAuthorisation'
-)
-UPDATE authorizations a SET status = 'denied', decided_at = now(), customer_id = j.customer_id
-FROM journey j WHERE a.id = j.id
-RETURNING a.id, a.request`
+), decided AS (
+    UPDATE authorizations a SET status = 'denied', decided_at = now(), customer_id = j.customer_id
+    FROM journey j WHERE a.id = j.id
+    RETURNING a.id, a.request
+)`
 
 	abandonSQL = `
-UPDATE authorizations SET status = 'denied', decided_at = now()
-WHERE request_uri_hash = $1 AND client_id = $2 AND status = 'pending' AND expires_at > now()
-RETURNING id, request`
+WITH decided AS (
+    UPDATE authorizations SET status = 'denied', decided_at = now()
+    WHERE request_uri_hash = $1 AND client_id = $2 AND status = 'pending' AND expires_at > now()
+    RETURNING id, request
+)` + toldSQL
 )
 
 // Push stores a request that nobody was asked about yet, in one transaction with the identifiers it uses up. It sets
@@ -182,13 +197,14 @@ func namedGrant(a *Authorization) *[16]byte {
 // Journey is a pending authorization together with who is looking at it.
 type Journey struct {
 	Authorization
-	Consent  *Consent  // what ConsentID names
-	Grant    *Grant    // what GrantAction changes: ID, CustomerID, UpdatedAt, EndedAt
-	Full     bool      // Grant holds so many approvals that it can be replaced only
-	Login    *Login    // nil when nobody has logged in
-	Customer *Customer // whose login it is
-	Accounts []Account // the customer's
-	Agreed   []string  // scopes that the customer granted this client before, outside of consents
+	ExpiresAt time.Time // until when it can be decided
+	Consent   *Consent  // what ConsentID names
+	Grant     *Grant    // what GrantAction changes: ID, CustomerID, UpdatedAt, EndedAt
+	Full      bool      // Grant holds so many approvals that it can be replaced only
+	Login     *Login    // nil when nobody has logged in
+	Customer  *Customer // whose login it is
+	Accounts  []Account // the customer's
+	Agreed    []string  // scopes that the customer granted this client before, outside of consents
 }
 
 // Open finds a pending authorization and marks it as opened, which it must be before its request_uri expires. It returns
@@ -208,39 +224,15 @@ func (db *DB) Open(ctx context.Context, requestURIHash []byte, clientID string, 
 	if _, err := results.Exec(); err != nil {
 		return nil, err
 	}
-	j := &Journey{Authorization: Authorization{ClientID: clientID, RequestURIHash: requestURIHash}}
-	var grantID, grantCustomer *[16]byte
-	var changed, ended *time.Time
-	var approvals *int
-	err := results.QueryRow().Scan((*[16]byte)(&j.ID), &j.Request, &j.Scopes, &j.ConsentID, &j.AuthenticatedAfter, &j.ACRRequired, &j.CreatedAt,
-		&j.GrantAction, &grantID, &grantCustomer, &changed, &ended, &approvals)
-	if err != nil {
-		return nil, notFound(err)
-	}
-	if grantID != nil {
-		j.GrantID = *grantID
-		j.Grant = &Grant{ID: *grantID, ClientID: clientID, CustomerID: *grantCustomer, UpdatedAt: *changed, EndedAt: ended}
-		j.Full = *approvals >= maxTerms
-	}
-	if j.Request, err = db.Keys().Open(requestPurpose, j.ID[:], j.Request); err != nil {
+	j := &Journey{Authorization: Authorization{RequestURIHash: requestURIHash}}
+	if err := db.readPending(results, j); err != nil {
 		return nil, err
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, err
-	}
-	consents, err := pgx.CollectRows(rows, scanConsent)
-	if err != nil {
-		return nil, err
-	}
-	if len(consents) == 1 {
-		j.Consent = &consents[0]
 	}
 	if loginHash == nil {
 		return j, nil
 	}
 	login, customer := &Login{}, &Customer{keys: db.Keys()}
-	err = results.QueryRow().Scan((*[16]byte)(&login.CustomerID), &login.AuthTime, &login.ACR, &login.AMR, &login.ExpiresAt,
+	err := results.QueryRow().Scan((*[16]byte)(&login.CustomerID), &login.AuthTime, &login.ACR, &login.AMR, &login.ExpiresAt,
 		&customer.Tenant, &customer.FineractClientID, &customer.Roles, &customer.sealedProfile, &j.Agreed)
 	switch err = notFound(err); err {
 	case nil:
@@ -251,11 +243,41 @@ func (db *DB) Open(ctx context.Context, requestURIHash []byte, clientID string, 
 	default:
 		return nil, err
 	}
-	if rows, err = results.Query(); err != nil {
+	rows, err := results.Query()
+	if err != nil {
 		return nil, err
 	}
 	j.Accounts, err = pgx.CollectRows(rows, db.scanAccount)
 	return j, err
+}
+
+// readPending reads what waitsSQL and pendingConsentSQL have found.
+func (db *DB) readPending(results pgx.BatchResults, j *Journey) error {
+	var grantID, grantCustomer *[16]byte
+	var changed, ended *time.Time
+	var approvals *int
+	err := results.QueryRow().Scan((*[16]byte)(&j.ID), &j.ClientID, (*[16]byte)(&j.ForCustomer), &j.Request, &j.Scopes, &j.ConsentID, &j.AuthenticatedAfter, &j.ACRRequired, &j.CreatedAt, &j.ExpiresAt,
+		&j.GrantAction, &grantID, &grantCustomer, &changed, &ended, &approvals)
+	if err != nil {
+		return notFound(err)
+	}
+	if grantID != nil {
+		j.GrantID = *grantID
+		j.Grant = &Grant{ID: *grantID, ClientID: j.ClientID, CustomerID: *grantCustomer, UpdatedAt: *changed, EndedAt: ended}
+		j.Full = *approvals >= maxTerms
+	}
+	if j.Request, err = db.Keys().Open(requestPurpose, j.ID[:], j.Request); err != nil {
+		return err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	consents, err := pgx.CollectRows(rows, scanConsent)
+	if len(consents) == 1 {
+		j.Consent = &consents[0]
+	}
+	return err
 }
 
 // Approval is a customer's yes.
@@ -274,16 +296,22 @@ type Approval struct {
 // approved by this login.
 func (db *DB) Approve(ctx context.Context, y Approval) (*Authorization, error) {
 	a := &Authorization{ClientID: y.ClientID, AccountIDs: y.AccountIDs}
-	if y.AccountIDs == nil {
-		y.AccountIDs = []string{}
-	}
-	err := db.pool.QueryRow(ctx, approveSQL, y.RequestURIHash, y.ClientID, y.LoginHash, [16]byte(NewID()), y.AccountIDs, y.CodeHash, y.CodeLifetime, y.TokenLifetime).
+	err := db.pool.QueryRow(ctx, approveSQL, y.arguments()...).
 		Scan((*[16]byte)(&a.ID), &a.Request, &a.Scopes, &a.ConsentID, &a.CreatedAt, (*[16]byte)(&a.CustomerID), (*[16]byte)(&a.GrantID), &a.AuthTime, &a.ACR, &a.AMR, (*[16]byte)(&a.SessionID))
 	if err != nil {
 		return nil, notFound(err)
 	}
 	a.Request, err = db.Keys().Open(requestPurpose, a.ID[:], a.Request)
 	return a, err
+}
+
+// arguments are those of approveSQL.
+func (y *Approval) arguments() []any {
+	accounts := y.AccountIDs
+	if accounts == nil {
+		accounts = []string{}
+	}
+	return []any{y.RequestURIHash, y.ClientID, y.LoginHash, [16]byte(NewID()), accounts, y.CodeHash, y.CodeLifetime, y.TokenLifetime}
 }
 
 // Deny records the no of whoever is logged in; the consent becomes Rejected. It returns ErrNotFound like Approve.

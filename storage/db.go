@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -72,11 +73,16 @@ func (db *DB) Keys() *Keyring { return db.keys.Load() }
 // NewID makes a row's id: a UUIDv7, so that new rows lie together in the index.
 func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
-// Watch calls changed with a table's name whenever another replica, a command or this one changed it ("clients",
-// "client_logos", "signing_keys", "data_keys"), and with "" after a time in which changes may have been missed. It returns when ctx ends.
-func (db *DB) Watch(ctx context.Context, changed func(table string)) {
+// Watcher is told of what other replicas, commands or this one did. Its functions are called one after the other.
+type Watcher struct {
+	Changed func(table string)    // "clients", "client_logos", "notifications", "signing_keys" or "data_keys"; "" after a time in which anything may have been missed
+	Decided func(codeHash []byte) // of a request that its client polls for
+}
+
+// Watch tells w until ctx ends.
+func (db *DB) Watch(ctx context.Context, w Watcher) {
 	for ctx.Err() == nil {
-		if err := db.listen(ctx, changed); err != nil && ctx.Err() == nil {
+		if err := db.listen(ctx, w); err != nil && ctx.Err() == nil {
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
@@ -89,21 +95,28 @@ func (db *DB) Watch(ctx context.Context, changed func(table string)) {
 // without LISTEN.
 const missedAfter = 30 * time.Second
 
-func (db *DB) listen(ctx context.Context, changed func(string)) error {
+const (
+	changesChannel   = "countersign_changes"
+	decisionsChannel = "countersign_decisions"
+)
+
+func (db *DB) listen(ctx context.Context, w Watcher) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	raw := conn.Hijack() // a listening connection never serves requests again
 	defer raw.Close(context.WithoutCancel(ctx))
-	if _, err := raw.Exec(ctx, "LISTEN countersign_changes"); err != nil {
-		return err
+	for _, channel := range []string{changesChannel, decisionsChannel} {
+		if _, err := raw.Exec(ctx, "LISTEN "+channel); err != nil {
+			return err
+		}
 	}
 	for {
 		if err := db.loadDataKeys(ctx); err != nil { // one may have come before we listened
 			return err
 		}
-		changed("")
+		w.Changed("")
 		for {
 			wait, cancel := context.WithTimeout(ctx, missedAfter)
 			n, err := raw.WaitForNotification(wait)
@@ -120,14 +133,27 @@ func (db *DB) listen(ctx context.Context, changed func(string)) error {
 			if err != nil {
 				return err
 			}
-			if n.Payload == "data_keys" {
-				if err := db.loadDataKeys(ctx); err != nil {
-					return err
-				}
+			if err := db.tell(ctx, w, n); err != nil {
+				return err
 			}
-			changed(n.Payload)
 		}
 	}
+}
+
+func (db *DB) tell(ctx context.Context, w Watcher, n *pgconn.Notification) error {
+	if n.Channel == decisionsChannel {
+		if codeHash, err := hex.DecodeString(n.Payload); err == nil {
+			w.Decided(codeHash)
+		}
+		return nil
+	}
+	if n.Payload == "data_keys" {
+		if err := db.loadDataKeys(ctx); err != nil {
+			return err
+		}
+	}
+	w.Changed(n.Payload)
+	return nil
 }
 
 // once runs a statement that returns at most one row, in one round trip with the identifiers that the request uses up.

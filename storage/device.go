@@ -16,6 +16,16 @@ var (
 	ErrExpired  = errors.New("storage: expired")
 )
 
+// Pending is the ErrPending of a poll that can go on: what a client needs to know that waits for the decision.
+type Pending struct {
+	PolledAt time.Time     // by the database's clock
+	Left     time.Duration // until the request expires
+}
+
+func (p *Pending) Error() string { return ErrPending.Error() }
+
+func (p *Pending) Is(target error) bool { return target == ErrPending }
+
 // ErrTooManyGuesses is for guesses that are over their limit.
 var ErrTooManyGuesses = errors.New("storage: too many wrong codes")
 
@@ -41,28 +51,31 @@ RETURNING created_at`
 	// statement, or is as it was before a merge: then nothing is redeemed, and the next poll brings the tokens. Reuse ends the tokens like a code's (redeemSQL).
 	pollSQL = `
 WITH polled AS (
-    UPDATE authorizations a SET last_polled_at = now(),
+    UPDATE authorizations a SET last_polled_at = coalesce($4, now()),
+        status = CASE WHEN a.status = 'pending' AND a.code_expires_at <= now() THEN 'expired' ELSE a.status END,
         slowed_at = CASE WHEN ` + tooEarlySQL + ` THEN now() ELSE a.slowed_at END,
         poll_interval = a.poll_interval + CASE WHEN ` + tooEarlySQL + ` THEN interval '5 seconds' ELSE interval '0' END,
         redemptions = a.redemptions + CASE WHEN ` + decidedSQL + ` THEN 1 ELSE 0 END,
         redeemed_at = CASE WHEN ` + decidedSQL + ` THEN coalesce(a.redeemed_at, now()) END,
         revoked_at = CASE WHEN a.redeemed_at < now() - interval '500 milliseconds' THEN coalesce(a.revoked_at, now()) ELSE a.revoked_at END,
         expires_at = CASE WHEN ` + decidedSQL + ` AND a.code_expires_at > now() THEN greatest(a.expires_at, now() + $3) ELSE a.expires_at END
-    WHERE a.code_hash = $1 AND a.client_id = $2 AND a.poll_interval IS NOT NULL
+    WHERE a.code_hash = $1 AND a.client_id = $2 AND a.poll_interval IS NOT NULL AND ($4::timestamptz IS NULL OR a.last_polled_at = $4)
     RETURNING a.*
 )
 SELECT CASE
     WHEN a.status = 'denied' THEN 'denied'
     WHEN a.redemptions > 1 THEN 'spent'
-    WHEN a.code_expires_at <= now() THEN 'expired'
+    WHEN a.status = 'expired' OR a.code_expires_at <= now() THEN 'expired'
     WHEN a.redemptions = 1 THEN CASE WHEN ` + aliveSQL + ` THEN 'approved' ELSE 'spent' END
     WHEN a.slowed_at = now() THEN 'early'
-    ELSE 'pending' END, ` + liveColumns + `
+    ELSE 'pending' END, a.last_polled_at, a.code_expires_at - now(), ` + liveColumns + `
 FROM polled a LEFT JOIN (` + liveTables + `) ON g.id = a.grant_id`
 
-	// Networks deliver a client's polls now a little earlier, now later.
-	tooEarlySQL = `a.status = 'pending' AND a.last_polled_at > now() - a.poll_interval + interval '500 milliseconds'`
+	// Networks deliver a client's polls now a little earlier, now later. One that goes on counts from when it came.
+	tooEarlySQL = `$4::timestamptz IS NULL AND a.status = 'pending' AND a.last_polled_at > now() - a.poll_interval + interval '500 milliseconds'`
 	decidedSQL  = `a.status = 'approved' AND EXISTS (SELECT 1 FROM grants g WHERE g.id = a.grant_id AND g.generation >= a.grant_generation)`
+
+	decidedAmongSQL = `SELECT code_hash FROM authorizations WHERE code_hash = ANY($1) AND status <> 'pending'`
 
 	// Whoever types a code waits for whoever types another: a hundred guesses at once are a hundred guesses.
 	lockGuessesSQL = `SELECT 1 FROM user_code_failures WHERE source = '' FOR UPDATE`
@@ -100,11 +113,25 @@ func (db *DB) PushPolled(ctx context.Context, uses []Use, a *Authorization, p Po
 }
 
 // Poll asks for the outcome of a client's request, and redeems it if it was approved: once, as Redeem does. Else it
-// returns ErrPending, ErrTooEarly (the interval is then longer, for good), ErrDenied, ErrExpired, ErrNotFound (unknown,
-// another client's, spent or revoked) or ErrAlreadyUsed (a replayed identifier). One statement.
+// returns ErrPending, as a *Pending, ErrTooEarly (the interval is then longer, for good), ErrDenied, ErrExpired, ErrNotFound
+// (unknown, another client's, spent or revoked) or ErrAlreadyUsed (a replayed identifier). One statement.
 func (db *DB) Poll(ctx context.Context, uses []Use, codeHash []byte, clientID string, keep time.Duration) (*Live, error) {
+	return db.poll(ctx, uses, codeHash, clientID, keep, nil)
+}
+
+// PollOn goes on with a poll that was answered with a *Pending, as if it came only now. It is never too early. Once the
+// client has polled again it returns ErrPending alone, whatever was decided: the newest poll is the one that redeems, for
+// nobody may be there any more for the answer to an older one. One statement.
+func (db *DB) PollOn(ctx context.Context, since time.Time, codeHash []byte, clientID string, keep time.Duration) (*Live, error) {
+	return db.poll(ctx, nil, codeHash, clientID, keep, &since)
+}
+
+func (db *DB) poll(ctx context.Context, uses []Use, codeHash []byte, clientID string, keep time.Duration, since *time.Time) (*Live, error) {
 	p := &poll{live: newLiveRow(db)}
-	err := db.once(ctx, uses, func(row pgx.Row) error { return row.Scan(p) }, pollSQL, codeHash, clientID, keep)
+	err := db.once(ctx, uses, func(row pgx.Row) error { return row.Scan(p) }, pollSQL, codeHash, clientID, keep, since)
+	if since != nil && errors.Is(err, ErrNotFound) {
+		return nil, ErrPending
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +139,8 @@ func (db *DB) Poll(ctx context.Context, uses []Use, codeHash []byte, clientID st
 	case "approved":
 		return p.live.opened(db)
 	case "pending":
-		return nil, ErrPending
+		pending := p.pending // whoever waits with it keeps nothing else
+		return nil, &pending
 	case "early":
 		return nil, ErrTooEarly
 	case "denied":
@@ -126,17 +154,28 @@ func (db *DB) Poll(ctx context.Context, uses []Use, codeHash []byte, clientID st
 // poll reads the outcome, and what there is to read of an approval. It is a pgx.RowScanner.
 type poll struct {
 	outcome string
+	pending Pending
 	live    *liveRow
 }
 
 func (p *poll) ScanRow(rows pgx.Rows) error {
-	columns := append([]any{&p.outcome}, p.live.columns()...)
+	columns := append([]any{&p.outcome, &p.pending.PolledAt, &p.pending.Left}, p.live.columns()...)
 	only := make([]any, len(columns))
-	only[0] = &p.outcome
+	copy(only, columns[:3])
 	if err := rows.Scan(only...); err != nil || p.outcome != "approved" {
 		return err
 	}
 	return rows.Scan(columns...)
+}
+
+// DecidedAmong returns those of many requests, named by the hashes of what their clients poll with, that wait no longer. One
+// statement.
+func (db *DB) DecidedAmong(ctx context.Context, codeHashes [][]byte) ([][]byte, error) {
+	rows, err := db.pool.Query(ctx, decidedAmongSQL, codeHashes)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[[]byte])
 }
 
 // Guess is a user code that somebody typed.

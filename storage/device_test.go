@@ -375,3 +375,92 @@ func (b *bundle) waiting(t *testing.T, tx pgx.Tx, want int) {
 		}
 	}
 }
+
+// A poll that goes on counts from when it came, and gives way to a newer one.
+func TestPollOn(t *testing.T) {
+	t.Parallel()
+	wait := func(t *testing.T, b *bundle) *storage.Pending {
+		t.Helper()
+		b.polled(t, "code", "user")
+		_, err := b.poll(t, "code", "tpp")
+		var p *storage.Pending
+		if !errors.As(err, &p) || p.Left <= 9*time.Minute || p.Left > tenMinutes {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		return p
+	}
+	for _, test := range []struct {
+		name     string
+		happens  func(*testing.T, *bundle)
+		want     error
+		nextPoll error
+	}{
+		{"nothing", func(*testing.T, *bundle) {}, storage.ErrPending, storage.ErrTooEarly},
+		{"nothing, for as long as the interval", func(t *testing.T, b *bundle) { time.Sleep(4600 * time.Millisecond) }, storage.ErrPending, storage.ErrPending},
+		{"approval", func(t *testing.T, b *bundle) { b.approveEntered(t) }, nil, storage.ErrNotFound},
+		{"refusal", func(t *testing.T, b *bundle) {
+			b.enter(t, "user", "uri")
+			if _, err := b.Deny(t.Context(), hash("uri"), "tpp", b.loginHash); err != nil {
+				t.Fatal(err)
+			}
+		}, storage.ErrDenied, storage.ErrDenied},
+		{"expiry", func(t *testing.T, b *bundle) {
+			b.exec(t, `UPDATE authorizations SET code_expires_at = now() WHERE code_hash = $1`, hash("code"))
+		}, storage.ErrExpired, storage.ErrExpired},
+		{"a newer poll", func(t *testing.T, b *bundle) { b.poll(t, "code", "tpp") }, storage.ErrPending, storage.ErrTooEarly},
+		{"a newer poll, then approval", func(t *testing.T, b *bundle) {
+			b.poll(t, "code", "tpp")
+			b.approveEntered(t)
+		}, storage.ErrPending, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			p := wait(t, b)
+			test.happens(t, b)
+			for _, client := range []string{"other", "tpp"} {
+				want := test.want
+				if client == "other" {
+					want = storage.ErrPending
+				}
+				_, err := b.PollOn(t.Context(), p.PolledAt, hash("code"), client, time.Hour)
+				if !errors.Is(err, want) {
+					t.Errorf("%s's poll that goes on: %v, want %v", client, err, want)
+				}
+				var again *storage.Pending
+				if errors.As(err, &again) && !again.PolledAt.Equal(p.PolledAt) {
+					t.Errorf("polled at %v, then at %v", p.PolledAt, again.PolledAt)
+				}
+			}
+			if _, err := b.poll(t, "code", "tpp"); !errors.Is(err, test.nextPoll) {
+				t.Errorf("the next poll: %v, want %v", err, test.nextPoll)
+			}
+		})
+	}
+}
+
+// Servers hear which request was decided, and can ask which were.
+func TestWatch_TellsOfDecisions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	decisions := make(chan string, 10)
+	ready := make(chan struct{}, 10)
+	go b.Watch(t.Context(), storage.Watcher{Changed: func(string) { ready <- struct{}{} }, Decided: func(codeHash []byte) { decisions <- string(codeHash) }})
+	<-ready
+	b.polled(t, "code", "user")
+	b.polled(t, "undecided", "other")
+	b.approved(t, "browser", "", "code of a redirect") // nobody polls for it
+	b.approveEntered(t)
+	select {
+	case got := <-decisions:
+		if got != string(hash("code")) {
+			t.Errorf("decided: %x", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no word of the decision")
+	}
+	decided, err := b.DecidedAmong(t.Context(), [][]byte{hash("undecided"), hash("code"), hash("unknown")})
+	if err != nil || len(decided) != 1 || string(decided[0]) != string(hash("code")) {
+		t.Errorf("%x, %v", decided, err)
+	}
+}

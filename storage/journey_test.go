@@ -352,7 +352,7 @@ func TestWatch_TellsOfChanges(t *testing.T) {
 	changes := make(chan string, 10)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	go one.Watch(ctx, func(table string) { changes <- table })
+	go one.Watch(ctx, storage.Watcher{Changed: func(table string) { changes <- table }, Decided: func([]byte) {}})
 	if first := <-changes; first != "" {
 		t.Fatalf("first %q", first)
 	}

@@ -26,7 +26,10 @@ type Notification struct {
 	About     json.RawMessage // identifiers, by kind
 	Attempt   int             // from 1
 	CreatedAt time.Time
+	payload   []byte // sealed
 }
+
+const payloadPurpose = "notifications.payload"
 
 const (
 	// Of several replicas each takes what the others have not. A row that was taken is due again after a time, in case the
@@ -34,10 +37,14 @@ const (
 	takeNotificationsSQL = `
 UPDATE notifications SET attempts = attempts + 1, due_at = now() + $2
 WHERE id IN (SELECT id FROM notifications WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-RETURNING id, kind, client_id, about, attempts, created_at`
+RETURNING id, kind, client_id, about, attempts, created_at, payload`
 
-	dropNotificationSQL     = `DELETE FROM notifications WHERE id = $1`
-	postponeNotificationSQL = `UPDATE notifications SET due_at = now() + $2 WHERE id = $1`
+	nextNotificationSQL = `SELECT min(due_at) - now() FROM notifications`
+
+	dropNotificationSQL = `DELETE FROM notifications WHERE id = $1`
+
+	// Unless another attempt has begun since, whose the row is now.
+	postponeNotificationSQL = `UPDATE notifications SET due_at = now() + $3 WHERE id = $1 AND attempts = $2`
 )
 
 // TakeNotifications returns up to limit notifications that are due, for one attempt each. They are due again after
@@ -48,9 +55,26 @@ func (db *DB) TakeNotifications(ctx context.Context, limit int, lostAfter time.D
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (n Notification, err error) {
-		err = row.Scan((*[16]byte)(&n.ID), &n.Kind, &n.ClientID, &n.About, &n.Attempt, &n.CreatedAt)
+		err = row.Scan((*[16]byte)(&n.ID), &n.Kind, &n.ClientID, &n.About, &n.Attempt, &n.CreatedAt, &n.payload)
 		return n, err
 	})
+}
+
+// NextNotification returns how long it is until one is due, most at the longest.
+func (db *DB) NextNotification(ctx context.Context, most time.Duration) (time.Duration, error) {
+	var next *time.Duration
+	if err := db.pool.QueryRow(ctx, nextNotificationSQL).Scan(&next); err != nil || next == nil {
+		return most, err
+	}
+	return min(max(*next, 0), most), nil
+}
+
+// Payload returns what an earlier attempt kept to be sent, nil for nothing.
+func (db *DB) Payload(n Notification) ([]byte, error) {
+	if n.payload == nil {
+		return nil, nil
+	}
+	return db.Keys().Open(payloadPurpose, n.ID[:], n.payload)
 }
 
 // DropNotification forgets a notification, once it was told or given up.
@@ -59,8 +83,8 @@ func (db *DB) DropNotification(ctx context.Context, id uuid.UUID) error {
 	return err
 }
 
-// PostponeNotification makes a notification due after a time.
-func (db *DB) PostponeNotification(ctx context.Context, id uuid.UUID, after time.Duration) error {
-	_, err := db.pool.Exec(ctx, postponeNotificationSQL, [16]byte(id), after)
+// PostponeNotification ends an attempt; the next one is due after a time.
+func (db *DB) PostponeNotification(ctx context.Context, n Notification, after time.Duration) error {
+	_, err := db.pool.Exec(ctx, postponeNotificationSQL, [16]byte(n.ID), n.Attempt, after)
 	return err
 }

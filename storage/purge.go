@@ -17,6 +17,8 @@ var purgeSQL = []string{
 	`DELETE FROM authorizations WHERE id IN (SELECT a.id FROM authorizations a WHERE a.expires_at < now() - interval '1 hour'
         AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.session_id = a.session_id) LIMIT $1)`,
 	`DELETE FROM user_code_failures WHERE source IN (SELECT source FROM user_code_failures WHERE source <> '' AND since < now() - interval '1 day' LIMIT $1)`,
+	// A report counts against the next one for 30 days after the client may ask again (reportSQL).
+	`DELETE FROM muted_clients WHERE (customer_id, client_id) IN (SELECT customer_id, client_id FROM muted_clients WHERE until < now() - interval '30 days' LIMIT $1)`,
 	`DELETE FROM registration_tokens WHERE hash IN (SELECT hash FROM registration_tokens WHERE expires_at < now() LIMIT $1)`,
 	// Of a client that names another logo now, or none.
 	`DELETE FROM client_logos WHERE client_id IN (SELECT l.client_id FROM client_logos l JOIN clients c USING (client_id)

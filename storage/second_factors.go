@@ -73,8 +73,8 @@ func (db *DB) BeginFactor(ctx context.Context, customer uuid.UUID, loginHash []b
 	return f, err
 }
 
-// RemoveFactors forgets a customer's second factors, of a lost telephone say, and ends all logins. It returns ErrNotFound
+// RemoveFactors forgets a customer's second factors and devices, of a lost telephone say, and ends all logins. It returns ErrNotFound
 // when there is none.
 func (db *DB) RemoveFactors(ctx context.Context, customer uuid.UUID) error {
-	return db.changeCustomer(ctx, customer, removeFactorsSQL, lockLoginsSQL, endLoginsSQL)
+	return db.changeCustomer(ctx, customer, removeFactorsSQL, removeDevicesSQL, lockLoginsSQL, endLoginsSQL)
 }

@@ -156,6 +156,28 @@ func gallery() []shot {
 			v.UserCode, v.Client.RedirectURI = "WDJB-MJHT", ""
 			return p.Consent(w, 200, v)
 		}},
+		{"consent-ciba", "consent_page", func(p *Pages, w http.ResponseWriter) error { return p.Consent(w, 200, ciba()) }},
+		{"consent-ciba-problem", "consent_page", func(p *Pages, w http.ResponseWriter) error {
+			v := ciba()
+			v.Problem = p.Text("problem.number")
+			return p.Consent(w, 422, v)
+		}},
+		{"approvals", "approvals_page", func(p *Pages, w http.ResponseWriter) error { return p.Approvals(w, 200, approvals(2)) }},
+		{"approvals-none", "approvals_page", func(p *Pages, w http.ResponseWriter) error { return p.Approvals(w, 200, approvals(0)) }},
+		{"approvals-blocked", "approvals_page", func(p *Pages, w http.ResponseWriter) error {
+			v := approvals(1)
+			v.Blocked = []Blocked{{"acorn", "Acorn Budget", until}, {"long", "Internationale Vermögensverwaltungsgesellschaft für Haushaltsbuchführung", until}}
+			v.Ringing, v.HasUserCode, v.Notice = []string{"00ff", "ff00"}, true, p.Text("approvals.notice.coded")
+			return p.Approvals(w, 200, v)
+		}},
+		{"approvals-problem", "approvals_page", func(p *Pages, w http.ResponseWriter) error {
+			v := approvals(0)
+			v.Problem, v.HasUserCode = p.Text("problem.own_code"), true
+			return p.Approvals(w, 422, v)
+		}},
+		{"approval-done", "done_page", func(p *Pages, w http.ResponseWriter) error { return p.Done(w, 200, decided(p, "done")) }},
+		{"approval-number", "done_page", func(p *Pages, w http.ResponseWriter) error { return p.Done(w, 200, decided(p, "number")) }},
+		{"approval-reported", "done_page", func(p *Pages, w http.ResponseWriter) error { return p.Done(w, 200, decided(p, "reported")) }},
 		{"sign-out", "sign_out_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.SignOut(w, 200, SignOut{Action: "/end_session/confirm", Hidden: hidden[:1], Client: &tpp, Customer: "Alice Example"})
 		}},
@@ -192,6 +214,39 @@ func gallery() []shot {
 			return p.FormPost(w, FormPost{Action: tpp.RedirectURI, Params: []Field{{"code", "abc"}, {"state", "xyz"}, {"submit", "shadow"}}})
 		}},
 	}
+}
+
+var speaker = Client{Name: "Kitchen speaker", URL: "https://speakers.example"}
+
+// ciba is a request that began on another device.
+func ciba() Consent {
+	return Consent{
+		Action: "/consent", Hidden: hidden, Client: speaker, Customer: "Alice Example",
+		Items:          []Item{{"Make a payment from your account", "Check the amount and the payee below."}, {"Know that it is you", "This alone tells it nothing else about you."}},
+		Details:        []Detail{{"Amount", "123.50 EUR"}, {"To", "Merchant A"}, {"Payee's account", "DE02100100109307118603"}},
+		BindingMessage: "W4SCT", Waits: &Waits{Left: 4*time.Minute + 12*time.Second, Total: 5 * time.Minute},
+		Numbers: []string{"27", "42", "80"}, Reportable: true, ListURL: "/approvals", Once: true, OneAccount: true,
+		Accounts: []Account{{"22289", "Everyday account", "•••• 4821", "GBP", true}, {"31820", "Rainy-day savings", "•••• 0937", "GBP", false}},
+	}
+}
+
+func approvals(requests int) Approvals {
+	marked := tpp
+	marked.LogoURL = clientLogo
+	payment := ciba()
+	return Approvals{
+		Customer: "Alice Example", SignOutAction: "/sign-out", AllowAction: "/approvals/allow", UserCodeAction: "/approvals/user-code",
+		SilenceAction: "/approvals/silence", ConsentsURL: "/consents", SubscriptionsURL: "/approvals/subscriptions", WorkerURL: "/approvals/worker.js",
+		PushKey: "BIXxHgEuTRNlKNWXHBq_0yDwcpNSQxqpkH1iUdUpvyJQzS1mGdzyjZl7sW8w04wwJqzbBE1V5GmeuX6GZl7ePMQ",
+		Waiting: []Waiting{
+			{speaker, payment.Items, payment.Details, "W4SCT", Waits{52 * time.Second, 5 * time.Minute}, "/authorize?client_id=speaker&request_uri=urn:x"},
+			{marked, []Item{{"See your accounts", ""}, {"Know that it is you", ""}}, nil, "", Waits{4 * time.Minute, 5 * time.Minute}, "/authorize?client_id=acorn&request_uri=urn:y"},
+		}[:requests],
+	}
+}
+
+func decided(p *Pages, outcome string) Done {
+	return Done{p.Text("approval." + outcome + ".title"), p.Text("approval."+outcome+".text", "client", speaker.Name), p.Text("approval.list"), "/approvals"}
 }
 
 // clientLogo is where a client's logo is.

@@ -7,13 +7,14 @@ import (
 
 // Element ids that others rely on:
 //
-//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page, device_page,
+//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page, device_page, approvals_page,
 //	               consent_page, consents_page, sign_out_page, done_page, error_page, form_post_page
-//	inputs         user_code, username, password, code, name, email, account_<n> (from 1)
+//	inputs         user_code, username, password, code, name, email, account_<n>, number_<n> (from 1)
 //	buttons        submit_button, resend_button, approve_button, deny_button,
-//	               withdraw_<n> (from 1), sign_out_button, stay_button, continue_button
-//	links          open_<n> (from 1), continue_link
-//	texts          problem (what went wrong with the form), notice, earlier,
+//	               report_button, withdraw_<n> (from 1), sign_out_button, stay_button, continue_button,
+//	               allow_<n> (from 1), ring_button, silence_button, silence_all_button, save_code_button, remove_code_button
+//	links          open_<n>, decide_<n> (from 1), continue_link, refresh_link, approvals_link, consents_link, list_link
+//	texts          problem (what went wrong with the form), notice, earlier, waiting_count,
 //	               error_code, error_reference
 
 // Field is a hidden input: what carries a journey from page to page.
@@ -125,7 +126,7 @@ type Account struct {
 }
 
 // Consent asks the customer to decide. Inputs: account (repeated) and decision,
-// which is "approve" or "deny".
+// which is "approve", "deny" or, if Reportable, "report".
 type Consent struct {
 	Action    string
 	Hidden    []Field
@@ -139,6 +140,14 @@ type Consent struct {
 	// UserCode is what the device shows that asks (RFC 8628 §5.4), "" for none:
 	// with it the page warns of requests that somebody else began.
 	UserCode string
+
+	// Of a request that began on another device (CIBA), else nil, none, false and "": how long it can be decided; the
+	// numbers of which the customer picks the one that the client shows (input: number); whether the customer can report
+	// it (the decision "report"); and their list of such requests.
+	Waits      *Waits
+	Numbers    []string
+	Reportable bool
+	ListURL    string
 
 	// Earlier says, in words, what becomes of a permission that was given before,
 	// "" when there is none that changes.
@@ -186,6 +195,7 @@ type Consents struct {
 	Hidden        []Field
 	Notice        string
 	SignOutAction string
+	ApprovalsURL  string // the list of what waits for the customer, "" for no link
 }
 
 // Consents shows the page.

@@ -27,7 +27,7 @@ var (
 )
 
 var pageNames = []string{
-	"login", "second_factor", "enrol", "sign_up", "consent", "consents", "sign_out", "done", "error", "form_post", "device",
+	"login", "second_factor", "enrol", "sign_up", "consent", "consents", "sign_out", "done", "error", "form_post", "device", "approvals",
 }
 
 // Pages renders every page in the name of one brand. Safe for concurrent use.
@@ -39,6 +39,7 @@ type Pages struct {
 	hsts      bool
 
 	style, icon, logo *file
+	app               app
 }
 
 // frame is what surrounds a page and is the same for all of them.
@@ -71,6 +72,9 @@ func New(b Brand) (*Pages, error) {
 		StyleURL: p.style.url(), IconURL: p.icon.url(),
 		Support: b.Support, SupportURL: supportLink(b.Support),
 		PrivacyURL: b.PrivacyURL, TermsURL: b.TermsURL,
+	}
+	if err := p.makeApp(); err != nil {
+		return nil, fmt.Errorf("web: %w", err)
 	}
 	if p.logo != nil {
 		p.frame.LogoURL = p.logo.url()
@@ -227,7 +231,10 @@ func (p *Pages) functions() template.FuncMap {
 			}
 			return "", fmt.Errorf("no date: %T", when)
 		},
-		"href": href,
+		"clock":        func(when time.Time) string { return when.Format("15:04") },
+		"wholeMinutes": func(d time.Duration) int { return int(d / time.Minute) },
+		"seconds":      func(d time.Duration) int { return int(d / time.Second) },
+		"href":         href,
 		"ours": func(link string) string {
 			if !localPath(link) {
 				return ""

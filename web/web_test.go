@@ -84,6 +84,12 @@ func TestPages_EscapeWhatOthersWrote(t *testing.T) {
 				return p.Consents(w, 200, v)
 			})
 		},
+		"approvals": func() (*httptest.ResponseRecorder, error) {
+			return attacked(func(w http.ResponseWriter, v Approvals) error {
+				v.SignOutAction, v.AllowAction, v.UserCodeAction, v.SilenceAction = "/sign-out", "/allow", "/code", "/silence"
+				return p.Approvals(w, 200, v)
+			})
+		},
 		"device":    func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Device)) },
 		"done":      func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Done)) },
 		"error":     func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Error)) },
@@ -97,6 +103,9 @@ func TestPages_EscapeWhatOthersWrote(t *testing.T) {
 			body := w.Body.String()
 			if name == "form_post" {
 				body = strings.Replace(body, "<script>"+formPostScript+"</script>", "", 1)
+			}
+			if name == "approvals" {
+				body = strings.Replace(body, `<script src="/static/approvals-`, "", 1)
 			}
 			for _, bad := range []string{"<script", "<img src=x", "javascript:", "ZgotmplZ", "\x00"} {
 				if strings.Contains(body, bad) {
@@ -230,7 +239,7 @@ func TestPages_Headers(t *testing.T) {
 				t.Errorf("%s: policy %q lacks %s", s.name, policy, want)
 			}
 		}
-		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "script-src") != (s.name == "form-post") {
+		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "script-src") != (s.id == "form_post_page" || s.id == "approvals_page") {
 			t.Errorf("%s: policy %q", s.name, policy)
 		}
 	}
@@ -490,9 +499,11 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 			}
 		}
 	}
+	forApp := map[string]bool{"approvals.app": true, "approvals.ring.title": true, "approvals.ring.body": true}
 	for key := range english {
 		forCallers := strings.HasPrefix(key, "problem.") || strings.HasPrefix(key, "error.cross_origin.") || strings.HasPrefix(key, "month.") ||
-			strings.HasPrefix(key, "open_app.") || strings.HasPrefix(key, "signed_out.") || strings.HasPrefix(key, "device.done.") || strings.HasPrefix(key, "device.denied.")
+			strings.HasPrefix(key, "open_app.") || strings.HasPrefix(key, "signed_out.") || strings.HasPrefix(key, "device.done.") || strings.HasPrefix(key, "device.denied.") ||
+			strings.HasPrefix(key, "approval.") || strings.HasPrefix(key, "approvals.notice.") || forApp[key]
 		if !used[key] && !forCallers {
 			t.Errorf("text %s is used nowhere", key)
 		}

@@ -1,7 +1,9 @@
 package authztest
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"html"
 	"net/http"
 	"net/http/cookiejar"
@@ -151,6 +153,18 @@ func (b *Browser) PostWith(t testing.TB, address string, form url.Values, header
 	for name, values := range header {
 		r.Header[name] = values
 	}
+	return b.follow(t, r)
+}
+
+// JSON sends what a page's script would.
+func (b *Browser) JSON(t testing.TB, method, path string, body any) *Page {
+	t.Helper()
+	encoded, err := json.Marshal(body)
+	check(t, err)
+	r, err := http.NewRequestWithContext(t.Context(), method, b.server.Issuer+path, bytes.NewReader(encoded))
+	check(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
 	return b.follow(t, r)
 }
 

@@ -82,13 +82,13 @@ func (s *Server) EnableClient(t testing.TB, id string) {
 	s.knows(t, id, true)
 }
 
-// knows waits until the server has heard of a change. A client that it knows gets its errors sent to its redirect URI.
+// knows waits until the server has heard of a change: of a client that it does not know, its page says so.
 func (s *Server) knows(t testing.TB, id string, want bool) {
 	t.Helper()
 	b := s.Browser(t)
 	for range 200 {
 		page := b.Open(t, "/authorize?"+url.Values{"client_id": {id}, "redirect_uri": {RedirectURI}}.Encode())
-		if (page.Left != nil) == want {
+		if unknown := strings.Contains(string(page.Body), "is not known to us"); unknown != want {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

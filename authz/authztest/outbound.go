@@ -2,6 +2,7 @@ package authztest
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -9,10 +10,14 @@ import (
 	"github.com/countersign/countersign/outbound"
 )
 
-// outbound makes what the server calls clients with. It trusts the test's authority.
-func (s *Server) outbound(publicOnly bool) *outbound.Client {
+// outbound makes what the server calls clients with. It trusts the test's authority, and has a certificate of it.
+func (s *Server) outbound(t testing.TB, opts Options) *outbound.Client {
 	o := outbound.Options{RootCAs: s.Roots}
-	if !publicOnly {
+	if !opts.Anonymous {
+		cert := issue(t, s.ca, "countersign", x509.ExtKeyUsageClientAuth)
+		o.Certificate = &cert
+	}
+	if !opts.PublicOnly {
 		o.AllowPrivate = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}
 	return outbound.New(o)
@@ -22,8 +27,21 @@ func (s *Server) outbound(publicOnly bool) *outbound.Client {
 // returns the site's address, without a trailing slash.
 func (s *Server) Site(t testing.TB, h http.Handler) string {
 	t.Helper()
+	return site(t, h, s.ca.serverTLS(t, tls.NoClientCert))
+}
+
+// ClosedSite is a Site for callers with a certificate of the test's authority.
+func (s *Server) ClosedSite(t testing.TB, h http.Handler) string {
+	t.Helper()
+	config := s.ca.serverTLS(t, tls.RequireAndVerifyClientCert)
+	config.ClientCAs = s.Roots
+	return site(t, h, config)
+}
+
+func site(t testing.TB, h http.Handler, config *tls.Config) string {
+	t.Helper()
 	l := listen(t)
-	closed := serve(l, h, s.ca.serverTLS(t, tls.NoClientCert))
+	closed := serve(l, h, config)
 	t.Cleanup(func() { closed() })
 	return "https://" + l.Addr().String()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/authz"
 	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/reach"
 	"github.com/countersign/countersign/storage"
 	"github.com/countersign/countersign/storage/storagetest"
 	"github.com/countersign/countersign/web"
@@ -51,13 +52,21 @@ type Options struct {
 	DPoPNonces bool
 	RequireSCA bool
 	PublicOnly bool    // call what clients name only at public addresses; else on this machine too
+	Anonymous  bool    // has no certificate to show to clients' sites
 	Like       *Server // share its authority and clients
+
+	Log *zap.Logger // nil: what goes wrong, to the test's log
 
 	Signing []jose.SignatureAlgorithm // what it signs with beside ES256 and EdDSA
 
 	CertificateHeader *fapi.CertificateHeader // of proxies in front of the listener for certificates; see Behind
 
+	LowValue fapi.AmountLimits // with RequireSCA: up to which paying needs no second factor
+	CIBA     authz.CIBA
+
 	Registration authz.Registration // by default open, with all profiles, openid first
+
+	Channels func(*Server) []reach.Channel // by which customers are reached; the server has its authority by then, so Site works
 }
 
 // Start runs a server until the test ends.
@@ -86,7 +95,7 @@ func Start(t testing.TB, options ...Options) *Server {
 	s.Issuer, s.MTLSBase = "https://"+public.Addr().String(), "https://"+mutual.Addr().String()
 	config := authz.Config{
 		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: Resource, ClientCAs: s.Roots, CertificateHeader: o.CertificateHeader, DPoPNonces: o.DPoPNonces,
-		Scopes: []string{"openid", "profile", "email", "accounts"}, DetailTypes: fapi.DefaultDetailTypes(), RequireSCA: o.RequireSCA,
+		Scopes: []string{"openid", "profile", "email", "accounts"}, DetailTypes: fapi.DefaultDetailTypes(), RequireSCA: o.RequireSCA, LowValue: o.LowValue, CIBA: o.CIBA,
 		Authn: authn.Config{Tenant: "default", SignUp: true, Argon2: authn.Argon2{Memory: 64, Time: 1, Threads: 1}},
 	}
 	if config.Registration = o.Registration; config.Registration.Mode == "" {
@@ -104,11 +113,19 @@ func Start(t testing.TB, options ...Options) *Server {
 	}
 	pages, err := web.New(web.Brand{Name: "Meadow Bank"})
 	check(t, err)
-	log := zap.NewNop()
-	if testing.Verbose() {
+	log := o.Log
+	switch {
+	case log != nil:
+	case testing.Verbose():
 		log = zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
+	default:
+		log = zap.NewNop()
 	}
-	s.Server, err = authz.New(ctx, config, authz.Parts{DB: s.DB, Keys: keySet, Pages: pages, Outbound: s.outbound(o.PublicOnly), Log: log})
+	parts := authz.Parts{DB: s.DB, Keys: keySet, Pages: pages, Outbound: s.outbound(t, o), Log: log}
+	if o.Channels != nil {
+		parts.Channels = o.Channels(s)
+	}
+	s.Server, err = authz.New(ctx, config, parts)
 	check(t, err)
 	background := make(chan struct{})
 	go func() { s.Server.Run(ctx); close(background) }()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ory/fosite"
 
@@ -44,9 +45,11 @@ func (h pollHandler) poll(ctx context.Context, c *call, r fosite.AccessRequester
 	if presented == "" {
 		return fapi.Refuse(fapi.InvalidRequest, "What the client polls with is missing.")
 	}
-	live, err := h.e.db.Poll(ctx, c.uses(), CodeHash(presented), c.client.ID, c.client.Rules().RefreshLifetime)
-	if refused, known := unredeemed[err]; known {
-		return refused
+	live, err := h.ask(ctx, c, CodeHash(presented))
+	for outcome, refused := range unredeemed {
+		if errors.Is(err, outcome) {
+			return refused.Because(err)
+		}
 	}
 	if err != nil {
 		return err
@@ -62,23 +65,37 @@ func (h pollHandler) poll(ctx context.Context, c *call, r fosite.AccessRequester
 	return nil
 }
 
+func (h pollHandler) ask(ctx context.Context, c *call, codeHash []byte) (*storage.Live, error) {
+	if !c.polledAt.IsZero() {
+		return h.e.db.PollOn(ctx, c.polledAt, codeHash, c.client.ID, c.client.Rules().RefreshLifetime)
+	}
+	return h.e.db.Poll(ctx, c.uses(), codeHash, c.client.ID, c.client.Rules().RefreshLifetime)
+}
+
 func (h pollHandler) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, response fosite.AccessResponder) error {
+	return h.e.respond(ctx, r, response, mayRefresh(callOf(ctx).client, r))
+}
+
+// respond makes the tokens of a response: an access token; a refresh token, if there is one, which is the one that was
+// presented or new; with openid an ID token.
+func (e *Engine) respond(ctx context.Context, r fosite.AccessRequester, response fosite.AccessResponder, refreshes bool) error {
 	c, s := callOf(ctx), r.GetSession().(*session)
-	access, _, err := h.e.GenerateAccessToken(ctx, r)
+	access, _, err := e.GenerateAccessToken(ctx, r)
 	if err != nil {
 		return err
 	}
 	response.SetAccessToken(access)
 	response.SetTokenType("bearer")
-	if h.mayRefresh(c, r) {
-		refresh, _, err := h.e.GenerateRefreshToken(ctx, r)
-		if err != nil {
-			return err
+	if refreshes {
+		if c.refreshToken == "" {
+			if c.refreshToken, _, err = e.GenerateRefreshToken(ctx, r); err != nil {
+				return err
+			}
 		}
-		response.SetExtra("refresh_token", refresh)
+		response.SetExtra("refresh_token", c.refreshToken)
 	}
 	if r.GetGrantedScopes().Has("openid") {
-		idToken, err := h.e.idToken(c, s)
+		idToken, err := e.idToken(c, s)
 		if err != nil {
 			return err
 		}
@@ -87,7 +104,6 @@ func (h pollHandler) PopulateTokenEndpointResponse(ctx context.Context, r fosite
 	return nil
 }
 
-func (h pollHandler) mayRefresh(c *call, r fosite.AccessRequester) bool {
-	return c.client.MayUse(fapi.GrantRefreshToken) &&
-		(c.client.Rules().Refresh == fapi.RefreshAlways || r.GetGrantedScopes().Has("offline_access"))
+func mayRefresh(c *fapi.Client, r fosite.AccessRequester) bool {
+	return c.MayUse(fapi.GrantRefreshToken) && (c.Rules().Refresh == fapi.RefreshAlways || r.GetGrantedScopes().Has("offline_access"))
 }

@@ -59,6 +59,7 @@ func New(issuer, resource string, types map[string]fapi.DetailType, db *storage.
 		fapi.GrantAuthorizationCode: {codes, proofKeys, idTokens},
 		fapi.GrantRefreshToken:      {refreshHandler{e}},
 		fapi.GrantDeviceCode:        {pollHandler{e, fapi.GrantDeviceCode, "device_code"}},
+		fapi.GrantCIBA:              {pollHandler{e, fapi.GrantCIBA, "auth_req_id"}},
 		fapi.GrantClientCredentials: {&oauth2.ClientCredentialsGrantHandler{
 			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: e, AccessTokenStorage: store{e}, Config: cfg}, Config: cfg,
 		}},
@@ -82,11 +83,13 @@ type call struct {
 
 	// token endpoint
 	uses         func() []storage.Use
+	polledAt     time.Time // of a poll that goes on
 	confirmation fapi.Confirmation
 	resources    []string
 	details      string        // authorization_details, to narrow those that were granted
 	rights       *rights       // of the access token that was made
-	refreshToken string        // presented
+	refreshToken string        // presented, or made
+	authReqID    string        // of the request that the tokens are pushed for
 	live         *storage.Live // redeemed or loaded
 	accessToken  string        // made
 	err          error         // what the store or a rule of ours said; fosite would make a server_error of it
@@ -159,6 +162,7 @@ type TokenRequest struct {
 	Form         url.Values
 	Uses         func() []storage.Use // identifiers that the request uses up; called once they are handed to the store
 	Confirmation fapi.Confirmation    // what the tokens get bound to
+	PolledAt     time.Time            // of a poll that goes on (storage.Pending); else the zero time
 	Known        func(clientID string) bool
 }
 
@@ -182,12 +186,15 @@ func (e *Engine) Token(ctx context.Context, t TokenRequest) (*TokenResponse, err
 	switch grantType {
 	case "":
 		return nil, fapi.Refuse(fapi.InvalidRequest, "grant_type is missing.")
-	case fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials, fapi.GrantDeviceCode, fapi.GrantTokenExchange:
+	case fapi.GrantAuthorizationCode, fapi.GrantRefreshToken, fapi.GrantClientCredentials, fapi.GrantDeviceCode, fapi.GrantTokenExchange, fapi.GrantCIBA:
 	default:
 		return nil, fapi.Refuse(fapi.UnsupportedGrantType, "The server does not know this grant_type.")
 	}
 	if !t.Client.MayUse(grantType) {
 		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is not registered for this grant_type.")
+	}
+	if grantType == fapi.GrantCIBA && t.Client.BackchannelTokenDeliveryMode == fapi.Push { // CIBA Core §10.3
+		return nil, fapi.Refuse(fapi.UnauthorizedClient, "The client is sent its tokens: it cannot ask for them.")
 	}
 	if t.Form.Get("authorization_details") != "" && (grantType == fapi.GrantClientCredentials || grantType == fapi.GrantTokenExchange) {
 		return nil, fapi.Refuse(fapi.InvalidAuthorizationDetails, "authorization_details are granted by the customer: there are none here.")
@@ -195,7 +202,7 @@ func (e *Engine) Token(ctx context.Context, t TokenRequest) (*TokenResponse, err
 	if grantType == fapi.GrantAuthorizationCode && t.Form.Get("code") == "" {
 		return nil, fapi.Refuse(fapi.InvalidRequest, "code is missing.")
 	}
-	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, confirmation: t.Confirmation, details: t.Form.Get("authorization_details")}
+	c := &call{client: t.Client, grantType: grantType, now: now, uses: t.Uses, polledAt: t.PolledAt, confirmation: t.Confirmation, details: t.Form.Get("authorization_details")}
 	for _, resource := range t.Form["resource"] {
 		if resource != "" && !contains(c.resources, resource) { // RFC 6749 §3.2: without a value it is as if omitted
 			c.resources = append(c.resources, resource)

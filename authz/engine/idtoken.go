@@ -39,6 +39,12 @@ func (e *Engine) idToken(c *call, s *session) (string, error) {
 	if c.accessToken != "" {
 		claims["at_hash"] = leftHalfHash(alg, c.accessToken)
 	}
+	if c.authReqID != "" { // CIBA Core §10.3.1
+		claims["urn:openid:params:jwt:claim:auth_req_id"] = c.authReqID
+		if c.refreshToken != "" {
+			claims["urn:openid:params:jwt:claim:rt_hash"] = leftHalfHash(alg, c.refreshToken)
+		}
+	}
 	if c.atAuthorization && contains(asked, "code") {
 		claims["c_hash"] = leftHalfHash(alg, c.code)
 	}
@@ -176,7 +182,7 @@ func UserInfo(l *storage.Live, subject string, scopes []string) (map[string]any,
 	return claims, nil
 }
 
-// leftHalfHash is at_hash, c_hash and s_hash: the left half of the hash that belongs to the algorithm (OpenID Connect Core §3.1.3.6).
+// leftHalfHash is at_hash, c_hash, s_hash and rt_hash: the left half of the hash that belongs to the algorithm (OpenID Connect Core §3.1.3.6).
 func leftHalfHash(alg jose.SignatureAlgorithm, s string) string {
 	var sum []byte
 	switch alg {

@@ -97,27 +97,7 @@ func narrowed(asked string, granted []string) ([]string, error) {
 	return scopes, nil
 }
 
+// A refresh token that was presented is good for another time, unless the client is public.
 func (h refreshHandler) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, response fosite.AccessResponder) error {
-	c, s := callOf(ctx), r.GetSession().(*session)
-	access, _, err := h.e.GenerateAccessToken(ctx, r)
-	if err != nil {
-		return err
-	}
-	response.SetAccessToken(access)
-	response.SetTokenType("bearer")
-	refresh := c.refreshToken
-	if c.client.Public() {
-		if refresh, _, err = h.e.GenerateRefreshToken(ctx, r); err != nil {
-			return err
-		}
-	}
-	response.SetExtra("refresh_token", refresh)
-	if r.GetGrantedScopes().Has("openid") {
-		idToken, err := h.e.idToken(c, s)
-		if err != nil {
-			return err
-		}
-		response.SetExtra("id_token", idToken)
-	}
-	return nil
+	return h.e.respond(ctx, r, response, true)
 }

@@ -71,7 +71,12 @@ func (b *bundle) soon(t *testing.T, where string, want int) {
 // run runs a queue until stop is called or the test ends.
 func (b *bundle) run(t *testing.T, send Sender) (q *Queue, stop func()) {
 	t.Helper()
-	q = New(b.DB, zap.NewNop(), map[string]Sender{storage.LogoutNotification: send})
+	return b.runKind(t, Kind{Send: send})
+}
+
+func (b *bundle) runKind(t *testing.T, kind Kind) (q *Queue, stop func()) {
+	t.Helper()
+	q = New(b.DB, zap.NewNop(), map[string]Kind{storage.LogoutNotification: kind})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { q.Run(ctx); close(ended) }()
@@ -131,7 +136,7 @@ func TestQueue_RetriesABoundedNumberOfTimesAfterLongerAndLonger(t *testing.T) {
 		attempts = append(attempts, x.Attempt)
 		return errors.New("nobody there")
 	})
-	for i, after := range retries {
+	for i, after := range Retries {
 		b.soon(t, fmt.Sprintf("attempts = %d AND due_at BETWEEN now() + interval '%f seconds' AND now() + interval '%f seconds'",
 			i+1, after.Seconds()-3, after.Seconds()), 1)
 		b.exec(t, "UPDATE notifications SET due_at = now()")
@@ -184,9 +189,7 @@ func TestQueue_TakesWhatADeadProcessHad(t *testing.T) {
 		t.Fatal("taken by two", taken, err)
 	}
 	told := make(chan int, 2)
-	q, _ := b.run(t, func(_ context.Context, x storage.Notification) error { told <- x.Attempt; return nil })
-	b.soon(t, "due_at <= now()", 1)
-	q.Wake()
+	b.run(t, func(_ context.Context, x storage.Notification) error { told <- x.Attempt; return nil })
 	if attempt := <-told; attempt != 2 {
 		t.Errorf("attempt %d", attempt)
 	}
@@ -211,4 +214,86 @@ func TestQueue_PassesOnWhatItHasWhenItIsStopped(t *testing.T) {
 	stop()
 	b.soon(t, "client_id = 'client-2' AND due_at <= now()", 1)
 	b.soon(t, "true", 1)
+}
+
+// A kind has retries of its own, and its own end.
+func TestQueue_GivesUpAsItsKindSays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, 1)
+	var ended atomic.Int64
+	kind := Kind{
+		Send:    func(context.Context, storage.Notification) error { return errors.New("nobody there") },
+		Retries: []time.Duration{time.Minute},
+		GiveUp: func(ctx context.Context, n storage.Notification) error {
+			ended.Add(1)
+			return b.DropNotification(ctx, n.ID)
+		},
+	}
+	q, _ := b.runKind(t, kind)
+	b.soon(t, "attempts = 1 AND due_at > now() + interval '50 seconds' AND due_at <= now() + interval '1 minute'", 1)
+	b.exec(t, "UPDATE notifications SET due_at = now()")
+	q.Wake()
+	b.soon(t, "true", 0)
+	if ended.Load() != 1 {
+		t.Errorf("given up %d times", ended.Load())
+	}
+}
+
+// What waits for its time comes due by itself: nobody says so.
+func TestQueue_WakesForWhatIsDueNext(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	told := make(chan time.Time, 2)
+	b.run(t, func(context.Context, storage.Notification) error { told <- time.Now(); return nil })
+	b.exec(t, `INSERT INTO notifications (kind, client_id, about, due_at) VALUES ('logout', 'later', '{}', now() + interval '1.5 seconds')`)
+	inserted := time.Now()
+	q, _ := b.run(t, func(context.Context, storage.Notification) error { told <- time.Now(); return nil })
+	q.Wake()
+	if late := (<-told).Sub(inserted) - 1500*time.Millisecond; late < -50*time.Millisecond || late > time.Second {
+		t.Errorf("told %v after it was due", late)
+	}
+	b.soon(t, "true", 0)
+	if len(told) != 0 {
+		t.Error("told twice")
+	}
+}
+
+// An attempt that has lost its row to a later one says nothing about it any more.
+func TestPostpone_OfAnAttemptThatIsOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(t, 1)
+	first, err := b.TakeNotifications(t.Context(), 1, 0)
+	if err != nil || len(first) != 1 {
+		t.Fatal(first, err)
+	}
+	second, err := b.TakeNotifications(t.Context(), 1, time.Hour)
+	if err != nil || len(second) != 1 {
+		t.Fatal(second, err)
+	}
+	if err := b.PostponeNotification(t.Context(), first[0], 0); err != nil || b.count(t, "due_at <= now()") != 0 {
+		t.Errorf("the first attempt makes it due: %v", err)
+	}
+	if err := b.PostponeNotification(t.Context(), second[0], 0); err != nil || b.count(t, "due_at <= now()") != 1 {
+		t.Errorf("the second does not: %v", err)
+	}
+}
+
+func TestNextNotification(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, test := range []struct {
+		due         string // "" for no notification
+		least, most time.Duration
+	}{
+		{"", time.Minute, time.Minute}, {"1 hour", time.Minute, time.Minute}, {"30 seconds", 25 * time.Second, 30 * time.Second}, {"-2 days", 0, 0},
+	} {
+		if test.due != "" {
+			b.exec(t, `INSERT INTO notifications (kind, client_id, about, due_at) VALUES ('logout', 'x', '{}', now() + $1::text::interval)`, test.due)
+		}
+		if next, err := b.NextNotification(t.Context(), time.Minute); err != nil || next < test.least || next > test.most {
+			t.Errorf("%q: %v %v", test.due, next, err)
+		}
+	}
 }

@@ -99,7 +99,17 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 	if config.Registration, err = s.registration(); err != nil {
 		return nil, err
 	}
-	if a.server, err = authz.New(ctx, config, authz.Parts{DB: a.db, Keys: keySet, Pages: pages, Outbound: calls, Log: log}); err != nil {
+	if config.CIBA, err = s.ciba(); err != nil {
+		return nil, err
+	}
+	if config.LowValue, err = s.lowValue(); err != nil {
+		return nil, err
+	}
+	channels, err := s.channels(s.BankName)
+	if err != nil {
+		return nil, err
+	}
+	if a.server, err = authz.New(ctx, config, authz.Parts{DB: a.db, Keys: keySet, Pages: pages, Outbound: calls, Channels: channels, Log: log}); err != nil {
 		return nil, err
 	}
 	return a, a.listen(certificates)
@@ -109,8 +119,8 @@ func (s *serverSettings) authz(roots *x509.CertPool) authz.Config {
 	return authz.Config{
 		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: s.Resource, ClientCAs: roots,
 		DPoPNonces: s.DPoPNonces, Scopes: s.Scopes,
-		RequireSCA: s.SecondFactor != "optional",
-		Authn:      s.authn(),
+		RequireSCA: s.SecondFactor != "optional", SilentBrowsers: s.SilentBrowsers,
+		Authn: s.authn(),
 
 		RequestURILifetime: s.RequestURILifetime,
 	}
@@ -145,6 +155,13 @@ func (s *serverSettings) outbound() (*outbound.Client, error) {
 			return nil, fmt.Errorf("outbound CA: %w", err)
 		}
 		o.RootCAs = roots
+	}
+	if s.OutboundCert != "" || s.OutboundKey != "" {
+		pair, err := tls.LoadX509KeyPair(s.OutboundCert, s.OutboundKey)
+		if err != nil {
+			return nil, fmt.Errorf("outbound certificate: %w", err)
+		}
+		o.Certificate = &pair
 	}
 	var err error
 	if o.AllowPrivate, err = networks("outbound-allow", s.OutboundAllow); err != nil {

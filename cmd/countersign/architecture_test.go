@@ -31,7 +31,7 @@ const (
 )
 
 // layers are the folders from top to bottom: imports go down, never up. resource stands above fapi, which it imports.
-var layers = []string{"cmd", "conformance", "authz", "consent", "authn", "resource", "fapi", "audit", "outbound", "web", "storage", "migrations"}
+var layers = []string{"cmd", "conformance", "authz", "consent", "authn", "resource", "fapi", "audit", "reach", "outbound", "web", "storage", "migrations"}
 
 // sourceFile is a Go file of ours.
 type sourceFile struct {
@@ -127,6 +127,7 @@ var walls = []struct {
 	{"fapi", nil, "the rules are pure: no database, no globals, no HTTP serving; usable and fuzzable alone"},
 	{"resource", []string{"fapi"}, "other people's services import it, and must not get a server with it"},
 	{"outbound", nil, "calls on a client's word are made alike, whoever asks for them"},
+	{"reach", []string{"outbound"}, "it sends what it is told to whom it is told: neither queue nor store nor protocol"},
 	{"web", nil, "pages know what they show, not where it comes from"},
 	{"storage", []string{"migrations", "storage"}, "the store does not know who asks"},
 }

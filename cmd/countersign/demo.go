@@ -89,14 +89,15 @@ type demo struct {
 	roots *x509.CertPool
 	pairs []tls.Certificate // of all listeners
 
-	dsn    string
-	app    *app
-	bank   *sampleBank
-	acorn  *tpp // bound by certificate, opaque tokens
-	birch  *tpp // bound by DPoP, JWT access tokens
-	alice  *phone
-	thief  tls.Certificate // of a client that was registered by nobody
-	reader tls.Certificate // the bank API's own
+	dsn      string
+	app      *app
+	bank     *sampleBank
+	acorn    *tpp       // bound by certificate, opaque tokens
+	birch    *tpp       // bound by DPoP, JWT access tokens
+	speakers []*speaker // one for each way in which a CIBA client learns the outcome
+	alice    *phone
+	thief    tls.Certificate // of a client that was registered by nobody
+	reader   tls.Certificate // the bank API's own
 }
 
 const bankName = "Countersign Bank"
@@ -136,7 +137,7 @@ func (d *demo) newBrowser(stop string) (*browser, error) { return newBrowser(d.n
 // start builds the stage, from the bottom up.
 func (d *demo) start(ctx context.Context) error {
 	began := time.Now()
-	d.n.title("Countersign: a bank, its customer and two apps, on this machine")
+	d.n.title("Countersign: a bank, its customer, two apps and three speakers, on this machine")
 	d.n.line("")
 	for _, step := range []func(context.Context) error{
 		d.checkPorts, d.makeDir, d.makeCertificates, d.startPostgres, d.startServer, d.startBank, d.startApp,

@@ -104,8 +104,22 @@ func outcome(status int, code string) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), code))
 }
 
-// idToken checks an ID token (OpenID Connect Core §3.1.3.7) and returns what it says.
+// idToken checks that an ID token answers a request, and returns what it says.
 func (t *tpp) idToken(ctx context.Context, raw string, p *pending) (map[string]any, error) {
+	claims, err := t.verified(ctx, raw)
+	switch {
+	case err != nil:
+		return nil, err
+	case claims["nonce"] != p.nonce:
+		return nil, errors.New("ID token: it is the answer to another request")
+	case claims["openbanking_intent_id"] != p.consentID:
+		return nil, fmt.Errorf("ID token: it names the consent %v, not %s", claims["openbanking_intent_id"], p.consentID)
+	}
+	return claims, nil
+}
+
+// verified checks whom an ID token is from, and that it is meant for the app (OpenID Connect Core §3.1.3.7).
+func (t *tpp) verified(ctx context.Context, raw string) (map[string]any, error) {
 	token, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA})
 	if err != nil {
 		return nil, err
@@ -126,12 +140,6 @@ func (t *tpp) idToken(ctx context.Context, raw string, p *pending) (map[string]a
 	expected := jwt.Expected{Issuer: t.issuer, AnyAudience: jwt.Audience{t.id}, Time: time.Now()}
 	if err := registered.ValidateWithLeeway(expected, 5*time.Second); err != nil {
 		return nil, fmt.Errorf("ID token: %w", err)
-	}
-	if claims["nonce"] != p.nonce {
-		return nil, errors.New("ID token: it is the answer to another request")
-	}
-	if claims["openbanking_intent_id"] != p.consentID {
-		return nil, fmt.Errorf("ID token: it names the consent %v, not %s", claims["openbanking_intent_id"], p.consentID)
 	}
 	return claims, nil
 }

@@ -255,7 +255,7 @@ func inOrder(form url.Values) []string {
 // readable is a value as it may be shown: what opens doors is cut short.
 func readable(name, value string) string {
 	switch name {
-	case "client_assertion", "code", "code_verifier", "refresh_token", "token", "access_token", "id_token", "state", "nonce":
+	case "client_assertion", "request", "auth_req_id", "code", "code_verifier", "refresh_token", "token", "access_token", "id_token", "state", "nonce":
 		return secret(value)
 	case "request_uri":
 		return secretAfter(value, len("urn:ietf:params:oauth:request_uri:"))

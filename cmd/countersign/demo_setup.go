@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,11 +76,14 @@ func (d *demo) settings() (*serverSettings, error) {
 	}
 	s := &serverSettings{
 		databaseSettings: databaseSettings{DatabaseURL: d.dsn, MasterKey: master},
+		cibaSettings:     cibaSettings{CIBALifetime: 5 * time.Minute, CIBAMaxOpen: 5},
 		Issuer:           d.issuer(),
 		MTLSBase:         local(d.MTLSPort),
 		Listen:           d.address(d.Port),
 		MTLSListen:       d.address(d.MTLSPort),
 		ClientCA:         []string{d.ca.file},
+		OutboundCA:       []string{d.ca.file},
+		OutboundAllow:    []string{"127.0.0.0/8", "::1/128"}, // where the speakers are
 		Clients:          clients,
 		Resource:         d.bankURL(),
 		Scopes:           []string{"openid", "accounts"},
@@ -145,8 +149,12 @@ func (d *demo) writeClients() (string, error) {
 		"grant_types":                []string{fapi.GrantClientCredentials},
 		"resource_identifiers":       []string{d.bankURL()},
 	}
+	speakers, err := d.makeSpeakers()
+	if err != nil {
+		return "", err
+	}
 	// By way of JSON, since that is what knows the metadata's names.
-	encoded, err := json.Marshal(map[string]any{"clients": []any{acorn, birch, bankAPI}})
+	encoded, err := json.Marshal(map[string]any{"clients": append(speakers, acorn, birch, bankAPI)})
 	if err != nil {
 		return "", err
 	}
@@ -252,9 +260,12 @@ func (d *demo) startApp(ctx context.Context) error {
 	if _, err := mine.discover(ctx); err != nil {
 		return err
 	}
-	if err := d.serve("sample app", d.AppPort, listenerTLS(d.pairs), newTPPPages(&mine, d.alice)); err != nil {
+	mux := http.NewServeMux()
+	mux.Handle("/", newTPPPages(&mine, d.alice))
+	mux.HandleFunc("POST "+speakersPath+"{mode}", d.hear)
+	if err := d.serve("sample app", d.AppPort, listenerTLS(d.pairs), mux); err != nil {
 		return err
 	}
-	d.n.progress("apps", fmt.Sprintf("%s at %s, and %s", d.acorn.name, d.appURL(), d.birch.name))
+	d.n.progress("apps", fmt.Sprintf("%s at %s, %s, and three smart speakers", d.acorn.name, d.appURL(), d.birch.name))
 	return nil
 }

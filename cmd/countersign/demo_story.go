@@ -87,6 +87,14 @@ var chapters = []chapter{
 			{"Alice connects through the app's own pages", "all of chapter 1, clicked", (*story).clickThrough},
 			{"Alice withdraws at the bank, and the token is dead at once", "GDPR art. 7(3) · RFC 7662 §2.2", (*story).withdraw},
 		}},
+	{"6  A speaker asks, and her phone answers", "Three smart speakers are to pay the baker. They have no screen and no browser: each names Alice, " +
+		"says a word that her phone shows as well, and learns in its own way what she decided.",
+		[]step{
+			{"Robin asks the server until it knows: poll", "CIBA Core §7, §10.1 · FAPI-CIBA §5.2.2", (*story).polled},
+			{"Wren is told that it is time: ping", "CIBA Core §10.2", (*story).pinged},
+			{"Finch is brought its tokens: push", "CIBA Core §10.3.1", (*story).pushedTo},
+			{"The three, side by side", "CIBA Core §5", (*story).sideBySide},
+		}},
 }
 
 // tell walks. It returns an error at the first step that does not go as its rule demands.

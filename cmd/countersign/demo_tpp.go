@@ -51,11 +51,13 @@ type endpointsOf struct {
 	PAR           string `json:"pushed_authorization_request_endpoint"`
 	Token         string `json:"token_endpoint"`
 	Introspection string `json:"introspection_endpoint"`
+	Backchannel   string `json:"backchannel_authentication_endpoint"`
 	JWKS          string `json:"jwks_uri"`
 	Aliases       struct {
 		PAR           string `json:"pushed_authorization_request_endpoint"`
 		Token         string `json:"token_endpoint"`
 		Introspection string `json:"introspection_endpoint"`
+		Backchannel   string `json:"backchannel_authentication_endpoint"`
 	} `json:"mtls_endpoint_aliases"` // RFC 8705 §5
 }
 
@@ -92,7 +94,7 @@ func (t *tpp) discover(ctx context.Context) (*exchange, error) {
 		return ex, fmt.Errorf("the metadata name another issuer: %s", t.endpoints.Issuer)
 	}
 	if a := t.endpoints.Aliases; t.certificate != nil {
-		t.endpoints.PAR, t.endpoints.Token, t.endpoints.Introspection = a.PAR, a.Token, a.Introspection
+		t.endpoints.PAR, t.endpoints.Token, t.endpoints.Introspection, t.endpoints.Backchannel = a.PAR, a.Token, a.Introspection, a.Backchannel
 	}
 	return ex, nil
 }

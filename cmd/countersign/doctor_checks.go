@@ -118,6 +118,10 @@ var doctorChecks = []doctorCheck{
 		uses := func(c *fapi.Client) bool { return c.TokenEndpointAuthMethod == fapi.TLSClientAuth }
 		return unless(len(e.settings.ClientCA) > 0 || !slices.ContainsFunc(e.readClients(), uses), fmt.Sprintf("%d files", len(e.settings.ClientCA)), "set client-ca")
 	}},
+	{"outbound-certificate", "docs/ciba-delivery.md", "The server has a certificate for clients whose notification endpoints ask for one", needsDatabase, func(e *examination) (fapi.Verdict, string, string) {
+		asks := func(c *fapi.Client) bool { return c.BackchannelNotificationMTLS }
+		return unless(e.settings.OutboundCert != "" || !slices.ContainsFunc(e.readClients(), asks), e.settings.OutboundCert, "set outbound-certificate and outbound-key: these clients are not told anything")
+	}},
 	{"client-certificate-header", "RFC 9440 §4", "A header with client certificates is believed only from proxies that are named", nil, func(e *examination) (fapi.Verdict, string, string) {
 		h, err := e.settings.certificateHeader()
 		switch {

@@ -126,6 +126,12 @@ func TestDoctor(t *testing.T) {
 	}
 
 	o.run(t, true, "client_id: eddy\nprofile: openid\nredirect_uris: [https://app.example/cb]\ntoken_endpoint_auth_method: none\nid_token_signed_response_alg: EdDSA\n", "client", "create", "-")
+	o.run(t, true, "client_id: closed\nprofile: openid\nredirect_uris: [https://app.example/cb]\ntoken_endpoint_auth_method: client_secret_basic\nclient_name: Closed\n"+
+		"grant_types: ['urn:openid:params:grant-type:ciba']\nbackchannel_token_delivery_mode: ping\nbackchannel_client_notification_endpoint: https://app.example/ping\nbackchannel_client_notification_mtls: true\n", "client", "create", "-")
+	if got := failedIDs(o.judged(t, false, settings...)); got != "outbound-certificate" {
+		t.Errorf("a client asks for a certificate that there is none of: %s", got)
+	}
+	settings = append(settings, "--outbound-certificate="+cert, "--outbound-key="+key)
 	expired, expiredKey := o.certificateFiles(t, "expired", "localhost", time.Now().Add(-time.Minute), 0)
 	soon, soonKey := o.certificateFiles(t, "soon", "localhost", time.Now().Add(day), 0)
 	small, smallKey := o.certificateFiles(t, "small", "other.example", time.Now().Add(90*day), 1024)

@@ -46,6 +46,7 @@ func TestOutboundSettings(t *testing.T) {
 	}
 	for _, s := range []serverSettings{
 		{OutboundCA: []string{"/nonexistent.pem"}}, {OutboundCA: []string{empty}},
+		{OutboundCert: ca}, {OutboundKey: ca}, {OutboundCert: ca, OutboundKey: ca},
 		{OutboundAllow: []string{"127.0.0.1"}}, {OutboundAllow: []string{"10.1.2.3/8"}}, {OutboundAllow: []string{"localhost"}},
 	} {
 		if _, err := s.outbound(); err == nil || !strings.Contains(err.Error(), "outbound") {

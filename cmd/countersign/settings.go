@@ -55,6 +55,8 @@ func (s *databaseSettings) open(ctx context.Context) (*storage.DB, error) {
 type serverSettings struct {
 	databaseSettings     `embed:""`
 	registrationSettings `embed:""`
+	cibaSettings         `embed:""`
+	reachSettings        `embed:""`
 
 	Issuer       string   `help:"Public https URL of this server, as clients know it." env:"COUNTERSIGN_ISSUER" required:"" placeholder:"URL"`
 	MTLSBase     string   `name:"mtls-base" help:"Https URL of the listener that asks for client certificates." env:"COUNTERSIGN_MTLS_BASE" required:"" placeholder:"URL"`
@@ -71,6 +73,8 @@ type serverSettings struct {
 	TrustedProxies      []string `name:"trusted-proxy" help:"Networks where these proxies are; from anywhere else the header is ignored." env:"COUNTERSIGN_TRUSTED_PROXY" placeholder:"CIDR"`
 
 	OutboundCA    []string `name:"outbound-ca" help:"Authorities, beside the system's, that vouch for the addresses that clients name: jwks_uri, request_uri, logout and notification endpoints (PEM)." env:"COUNTERSIGN_OUTBOUND_CA" placeholder:"FILE"`
+	OutboundCert  string   `name:"outbound-certificate" help:"Certificate chain that this server shows to notification endpoints whose clients registered that they ask for one (PEM)." env:"COUNTERSIGN_OUTBOUND_CERTIFICATE" placeholder:"FILE"`
+	OutboundKey   string   `name:"outbound-key" help:"Private key of that certificate (PEM)." env:"COUNTERSIGN_OUTBOUND_KEY" placeholder:"FILE"`
 	OutboundAllow []string `name:"outbound-allow" help:"Networks where such addresses may be although they are not public." env:"COUNTERSIGN_OUTBOUND_ALLOW" placeholder:"CIDR"`
 
 	Clients  string   `help:"YAML file of clients to register at start." env:"COUNTERSIGN_CLIENTS" placeholder:"FILE"`
@@ -79,12 +83,13 @@ type serverSettings struct {
 
 	DetailTypes string `name:"authorization-details-types" help:"Folder of types of authorization_details, one JSON file each, beside the built-in ones or in their place (docs/authorization-details.md)." env:"COUNTERSIGN_AUTHORIZATION_DETAILS_TYPES" placeholder:"DIR"`
 
-	Tenant       string `help:"Fineract tenant that this server's customers belong to." env:"COUNTERSIGN_TENANT" default:"default"`
-	BankName     string `help:"The institution's name, as customers know it." env:"COUNTERSIGN_BANK_NAME" default:"Countersign Bank"`
-	BankColour   string `help:"Its colour." env:"COUNTERSIGN_BANK_COLOUR" default:"#0b5d4f" placeholder:"#RRGGBB"`
-	BankSupport  string `help:"Where customers find help: a line of text." env:"COUNTERSIGN_BANK_SUPPORT"`
-	SecondFactor string `help:"Who needs a second factor: everybody (required), everybody who grants access to accounts (consents), or only those who enrolled one (optional)." env:"COUNTERSIGN_SECOND_FACTOR" enum:"required,consents,optional" default:"consents"`
-	SignUp       bool   `help:"Let people sign up by themselves." env:"COUNTERSIGN_SIGN_UP"`
+	Tenant       string   `help:"Fineract tenant that this server's customers belong to." env:"COUNTERSIGN_TENANT" default:"default"`
+	BankName     string   `help:"The institution's name, as customers know it." env:"COUNTERSIGN_BANK_NAME" default:"Countersign Bank"`
+	BankColour   string   `help:"Its colour." env:"COUNTERSIGN_BANK_COLOUR" default:"#0b5d4f" placeholder:"#RRGGBB"`
+	BankSupport  string   `help:"Where customers find help: a line of text." env:"COUNTERSIGN_BANK_SUPPORT"`
+	SecondFactor string   `help:"Who needs a second factor: everybody (required), everybody who grants access to accounts or pays (consents), or only those who enrolled one (optional)." env:"COUNTERSIGN_SECOND_FACTOR" enum:"required,consents,optional" default:"consents"`
+	LowValue     []string `name:"low-value" help:"Amounts, by currency, up to which paying needs no second factor; by default it always does." env:"COUNTERSIGN_LOW_VALUE" placeholder:"CURRENCY=AMOUNT"`
+	SignUp       bool     `help:"Let people sign up by themselves." env:"COUNTERSIGN_SIGN_UP"`
 
 	DPoPNonces bool     `name:"dpop-nonces" help:"Demand a nonce of this server in DPoP proofs (RFC 9449 section 8)." env:"COUNTERSIGN_DPOP_NONCES" default:"true" negatable:""`
 	Signing    []string `help:"Algorithms to sign with." env:"COUNTERSIGN_SIGNING" default:"ES256,PS256,EdDSA,RS256"`
