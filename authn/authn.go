@@ -46,6 +46,9 @@ type Config struct {
 	MaxFailures   int           // attempts before a lock; default 5, the most that RTS (EU) 2018/389 art. 4(3)(b) allows
 	LockFor       time.Duration // the first lock; each one in a row lasts twice as long, up to a day. Default 15 minutes
 	Argon2        Argon2        // default: OWASP's m=19456, t=2, p=1
+	Channels      []string      // by which codes can be sent: "email", "sms"
+	CodesPerHour  int           // that a customer may ask for; default 3
+	Policy        Policy        // over DefaultPolicy
 
 	// Client names the client of a journey on a page that is shown again, nil when there is no such journey. It must not
 	// ask the database: it runs with every wrong password. May be nil.
@@ -59,10 +62,13 @@ func (c Config) Validate() error {
 	if c.Tenant == "" {
 		problems = append(problems, errors.New("tenant is empty"))
 	}
-	if c.LoginLifetime < 0 || c.LockFor < 0 || c.MaxFailures < 0 {
-		problems = append(problems, errors.New("login lifetime, lock and number of failures must not be negative"))
+	if c.LoginLifetime < 0 || c.LockFor < 0 || c.MaxFailures < 0 || c.CodesPerHour < 0 {
+		problems = append(problems, errors.New("login lifetime, lock and numbers of failures and codes must not be negative"))
 	}
 	if err := c.Argon2.check(); err != nil {
+		problems = append(problems, err)
+	}
+	if err := c.Policy.check(); err != nil {
 		problems = append(problems, err)
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -80,6 +86,9 @@ func (c *Config) fill() {
 	}
 	if c.MaxFailures == 0 {
 		c.MaxFailures = 5
+	}
+	if c.CodesPerHour == 0 {
+		c.CodesPerHour = 3
 	}
 	if c.LockFor == 0 {
 		c.LockFor = 15 * time.Minute

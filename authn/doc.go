@@ -11,8 +11,8 @@
 //	          └──────────────────────┴──── 303 ─────────────────┴──▶ /authorize, /consents or /approvals
 //
 // A step never leads to another one by itself: it answers with a redirect to where the journey is decided, and the next
-// question comes from there. The journey is two hidden fields, client_id and request_uri, or the one word that
-// stands for the approvals page; there is no other return address. What was shown so far is a row in table logins, found
+// question comes from there. The journey is two hidden fields, client_id and request_uri, or the path of one
+// of the customer's own pages; there is no other return address. What was shown so far is a row in table logins, found
 // by the cookie, so any server can take the next step.
 //
 //	login.ACR   what was shown

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,22 +20,24 @@ import (
 // own asked for the login. The zero journey is a customer who just signs in.
 type journey struct {
 	clientID, requestURI string
-	toApprovals          bool
+	page                 string // one of ownPages
 }
 
 const (
 	fieldClientID   = "client_id"
 	fieldRequestURI = "request_uri"
 	fieldNext       = "next"
-	nextApprovals   = "approvals" // the one value of it
-	longestJourney  = 2048        // of each field
+	longestJourney  = 2048 // of each field
 )
 
-// ToApprovals, in a [Prompt], makes a login end at the customer's approvals.
-var ToApprovals = []web.Field{{Name: fieldNext, Value: nextApprovals}}
+// ownPages are where a login may lead that no client waits for: addresses of ours and nothing after them.
+var ownPages = regexp.MustCompile(`^/(approvals|self(/[a-z-]+){0,2}|transactions/[0-9a-f-]{36})$`)
 
-// ApprovalsLoginURL is where a customer logs in who is on the way to their approvals.
-const ApprovalsLoginURL = "/login?" + fieldNext + "=" + nextApprovals
+// ToPage, in a [Prompt], makes a login end at one of the customer's own pages.
+func ToPage(page string) []web.Field { return []web.Field{{Name: fieldNext, Value: page}} }
+
+// LoginURL is where a customer logs in who is on the way to one of their own pages.
+func LoginURL(page string) string { return journey{page: page}.link("/login") }
 
 // alone tells whether no client waits for the customer.
 func (j journey) alone() bool { return j.clientID == "" }
@@ -42,8 +45,8 @@ func (j journey) alone() bool { return j.clientID == "" }
 // next is where every step ends. It is built from the fields alone, so nobody can make it lead elsewhere.
 func (j journey) next() string {
 	switch {
-	case j.toApprovals:
-		return "/approvals"
+	case j.page != "":
+		return j.page
 	case j.alone():
 		return "/consents"
 	}
@@ -51,8 +54,8 @@ func (j journey) next() string {
 }
 
 func (j journey) query() string {
-	if j.toApprovals {
-		return url.Values{fieldNext: {nextApprovals}}.Encode()
+	if j.page != "" {
+		return url.Values{fieldNext: {j.page}}.Encode()
 	}
 	return url.Values{fieldClientID: {j.clientID}, fieldRequestURI: {j.requestURI}}.Encode()
 }
@@ -69,8 +72,8 @@ func (j journey) hidden(more ...web.Field) []web.Field {
 	if j == (journey{}) {
 		return more
 	}
-	if j.toApprovals {
-		return append(slices.Clone(ToApprovals), more...)
+	if j.page != "" {
+		return append(ToPage(j.page), more...)
 	}
 	return append([]web.Field{{Name: fieldClientID, Value: j.clientID}, {Name: fieldRequestURI, Value: j.requestURI}}, more...)
 }
@@ -83,17 +86,17 @@ func journeyOf(hidden []web.Field) (j journey) {
 		case fieldRequestURI:
 			j.requestURI = f.Value
 		case fieldNext:
-			j.toApprovals = f.Value == nextApprovals
+			j.page = f.Value
 		}
 	}
 	return j
 }
 
-var errJourney = errors.New("authn: client_id and request_uri go together, once each, or there is the one next that we know")
+var errJourney = errors.New("authn: client_id and request_uri go together, once each, or there is a next that is a page of ours")
 
 func readJourney(v url.Values) (journey, error) {
-	j := journey{v.Get(fieldClientID), v.Get(fieldRequestURI), v.Has(fieldNext)}
-	if j.toApprovals && (!slices.Equal(v[fieldNext], []string{nextApprovals}) || v.Has(fieldClientID) || v.Has(fieldRequestURI)) {
+	j := journey{v.Get(fieldClientID), v.Get(fieldRequestURI), v.Get(fieldNext)}
+	if v.Has(fieldNext) && (len(v[fieldNext]) != 1 || !ownPages.MatchString(j.page) || v.Has(fieldClientID) || v.Has(fieldRequestURI)) {
 		return journey{}, errJourney
 	}
 	if (j.clientID == "") != (j.requestURI == "") || len(v[fieldClientID]) > 1 || len(v[fieldRequestURI]) > 1 ||

@@ -19,7 +19,7 @@ func TestJourney_HostileFieldsStayFields(t *testing.T) {
 	s.createAlice()
 	b := s.browser()
 	b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	for _, next := range []string{"", "consents", "/approvals", "//evil.example", "https://evil.example", "approvals&x"} {
+	for _, next := range []string{"", "/consents", "approvals", "/approvals/", "/self/../x", "/selfish", "/transactions/1", "//evil.example", "https://evil.example", "approvals&x"} {
 		if p := b.postForm("/login", "username", alice, "password", alicePassword, "next", next); p.status != http.StatusBadRequest {
 			t.Errorf("next=%q: %d", next, p.status)
 		}

@@ -3,9 +3,11 @@ package authn
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -19,8 +21,10 @@ type Prompt struct {
 	Login     *storage.Login // the visitor's, nil when there is none
 	Fresh     bool           // Login is too old: it starts again with the password
 	ACR       string         // that is required, "" for any
+	Factor    bool           // the second factor is to be shown again
+	Without   []string       // kinds of second factors that do not do
 	Client    *web.Client    // on whose behalf; nil when the customer just signs in
-	Hidden    []web.Field    // client_id and request_uri of the journey, or ToApprovals; nothing else is carried on
+	Hidden    []web.Field    // client_id and request_uri of the journey, or ToPage; nothing else is carried on
 	LoginHint string         // OpenID Connect Core §3.1.2.1
 }
 
@@ -28,7 +32,7 @@ type Prompt struct {
 func (a *Authn) Ask(w http.ResponseWriter, r *http.Request, p Prompt) {
 	v := view{journey: journeyOf(p.Hidden), client: p.Client, status: http.StatusOK}
 	hash := a.LoginHash(r)
-	if p.Login == nil || p.Fresh || hash == nil || !a.factorDue(p.Login, p.ACR) {
+	if p.Login == nil || p.Fresh || hash == nil || !p.Factor && !a.factorDue(p.Login, p.ACR) {
 		if name, err := normalizeUsername(p.LoginHint); err == nil {
 			v.username = name
 		}
@@ -210,7 +214,7 @@ func (a *Authn) credentials(ctx context.Context, typed string) (*storage.Credent
 // begin makes the login of a customer whose password was right.
 func (a *Authn) begin(w http.ResponseWriter, r *http.Request, customer uuid.UUID, hasFactor bool, upgrade *storage.NewPasswordHash) error {
 	value, hash := newCookie()
-	n := storage.NewLogin{Hash: hash, Replaces: a.LoginHash(r), AMR: []string{amrPassword}, Lifetime: stepLifetime}
+	n := storage.NewLogin{Hash: hash, Replaces: a.LoginHash(r), AMR: []string{amrPassword}, Lifetime: stepLifetime, Visit: visitOf(r)}
 	if !hasFactor && !a.config.RequireSecondFactor {
 		n.ACR, n.Lifetime = CA, a.config.LoginLifetime
 	}
@@ -221,6 +225,20 @@ func (a *Authn) begin(w http.ResponseWriter, r *http.Request, customer uuid.UUID
 	a.log.Info("login.password", zap.Stringer("customer", customer), zap.String("acr", n.ACR), zap.Bool("hash_upgraded", upgrade != nil))
 	return nil
 }
+
+// visitOf is where a request comes from.
+func visitOf(r *http.Request) storage.Visit {
+	v := storage.Visit{Address: r.RemoteAddr, UserAgent: r.UserAgent()}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		v.Address = host
+	}
+	if len(v.UserAgent) > longestUserAgent || !utf8.ValidString(v.UserAgent) {
+		v.UserAgent = ""
+	}
+	return v
+}
+
+const longestUserAgent = 512 // bytes; of a browser that says more nobody learns anything
 
 // failed counts a refused attempt, and returns errRefused or errLocked. It is counted even if the visitor has left: going
 // away must not make a guess free.

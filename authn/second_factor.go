@@ -33,7 +33,7 @@ func open(f *storage.SecondFactor) (factor, error) {
 
 // factorPage asks for the second factor, or for the enrolment of one.
 func (a *Authn) factorPage(w http.ResponseWriter, r *http.Request, v view, loginHash []byte, visitor *storage.Visitor) {
-	if visitor.Confirmed() == nil {
+	if len(visitor.Confirmed()) == 0 {
 		a.enrolPage(w, r, v, loginHash, visitor)
 		return
 	}
@@ -71,11 +71,12 @@ func (a *Authn) secondFactor(w http.ResponseWriter, r *http.Request) {
 	if visitor == nil {
 		return
 	}
-	f := visitor.Confirmed()
-	if f == nil || visitor.ACR == SCA { // nothing to show yet, or sent twice
+	usable := visitor.Confirmed()
+	if len(usable) == 0 || visitor.FactorAt != nil && a.now().Sub(*visitor.FactorAt) < sentTwice { // nothing to show yet
 		a.goOn(w, r, j.next())
 		return
 	}
+	f := usable[0]
 	again := func(status int, problem string) {
 		a.factorPage(w, r, a.again(r, j, status, problem), hash, visitor)
 	}
@@ -100,6 +101,9 @@ func (a *Authn) secondFactor(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// sentTwice is how soon after a factor was shown the same form cannot be meant.
+const sentTwice = 5 * time.Second
+
 // show checks a code and, if it is right, gives the browser a complete login.
 func (a *Authn) show(w http.ResponseWriter, r *http.Request, loginHash []byte, visitor *storage.Visitor, f *storage.SecondFactor, code string) error {
 	kind, err := open(f)
@@ -119,9 +123,9 @@ func (a *Authn) show(w http.ResponseWriter, r *http.Request, loginHash []byte, v
 // complete makes the login of a customer who has shown both factors.
 func (a *Authn) complete(w http.ResponseWriter, r *http.Request, loginHash []byte, visitor *storage.Visitor, f *storage.SecondFactor, kind factor, step int64) error {
 	value, hash := newCookie()
-	n := storage.NewLogin{Hash: hash, Replaces: loginHash, Lifetime: a.config.LoginLifetime}
+	n := storage.NewLogin{Hash: hash, Replaces: loginHash, Lifetime: a.config.LoginLifetime, FactorKind: f.Kind, Visit: visitOf(r)}
 	n.ACR, n.AMR = completed(&visitor.Login, kind.amr())
-	if _, err := a.db.CompleteLogin(r.Context(), f, step, n); err != nil {
+	if _, err := a.db.CompleteLogin(r.Context(), storage.CountedCode{Factor: f, Step: step}, n); err != nil {
 		return err
 	}
 	setCookie(w, value)

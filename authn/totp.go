@@ -67,7 +67,7 @@ func (a *Authn) showEnrol(w http.ResponseWriter, r *http.Request) {
 	if visitor == nil {
 		return
 	}
-	if visitor.Confirmed() != nil { // it is not replaced: then the password alone would do
+	if len(visitor.Confirmed()) > 0 { // it is not replaced: then the password alone would do
 		a.goOn(w, r, j.next())
 		return
 	}
@@ -85,7 +85,7 @@ func (a *Authn) enrol(w http.ResponseWriter, r *http.Request) {
 	if visitor == nil {
 		return
 	}
-	if visitor.Confirmed() != nil {
+	if len(visitor.Confirmed()) > 0 {
 		a.goOn(w, r, j.next())
 		return
 	}
@@ -93,7 +93,7 @@ func (a *Authn) enrol(w http.ResponseWriter, r *http.Request) {
 		a.enrolPage(w, r, a.again(r, j, status, problem), hash, visitor)
 	}
 	code := digits(form.Get("code"))
-	f := visitor.Begun()
+	f := visitor.Begun(storage.TOTP)
 	switch {
 	case code == "":
 		again(http.StatusUnprocessableEntity, "problem.missing")
@@ -122,7 +122,7 @@ func (a *Authn) enrol(w http.ResponseWriter, r *http.Request) {
 
 // enrolPage shows the secret that this login has begun with, or begins.
 func (a *Authn) enrolPage(w http.ResponseWriter, r *http.Request, v view, loginHash []byte, visitor *storage.Visitor) {
-	f := visitor.Begun()
+	f := visitor.Begun(storage.TOTP)
 	if f == nil {
 		secret := make([]byte, totpSecret)
 		rand.Read(secret)

@@ -31,7 +31,7 @@ func (s *Server) forCustomer(serve func(http.ResponseWriter, *http.Request, *sto
 		switch {
 		case errors.Is(err, storage.ErrNotFound), errors.Is(err, fapi.LoginRequired):
 			noStore(w.Header())
-			http.Redirect(w, r, authn.ApprovalsLoginURL, http.StatusSeeOther)
+			http.Redirect(w, r, authn.LoginURL(approvalsPath), http.StatusSeeOther)
 		case err != nil:
 			s.errorPage(w, r, err)
 		default:
@@ -213,7 +213,7 @@ func (s *Server) setUserCode(w http.ResponseWriter, r *http.Request, v *storage.
 	case err != nil:
 		s.errorPage(w, r, err)
 	case v.Confirmed() != nil && !s.authn.Satisfies(&v.Login, nil, authn.SCA):
-		s.authn.Ask(w, r, authn.Prompt{Login: &v.Login, ACR: authn.SCA, Hidden: authn.ToApprovals})
+		s.authn.Ask(w, r, authn.Prompt{Login: &v.Login, ACR: authn.SCA, Hidden: authn.ToPage(approvalsPath)})
 	case done == "coded" && !userCodeForm.MatchString(code):
 		s.showApprovals(w, r, v, s.pages.Text("problem.own_code"))
 	default:

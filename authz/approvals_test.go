@@ -108,14 +108,14 @@ func TestApprovals_LoginLeadsBack(t *testing.T) {
 			t.Errorf("next=%q: %d %s", to, page.Status, page.ID())
 		}
 	}
-	for _, query := range []string{"next=approvals&next=approvals", "next=approvals&client_id=a&request_uri=b"} {
+	for _, query := range []string{"next=%2Fapprovals&next=%2Fapprovals", "next=%2Fapprovals&client_id=a&request_uri=b"} {
 		if page := s.Browser(t).Open(t, "/login?"+query); page.Status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", query, page.Status, page.ID())
 		}
 	}
 	b := s.Browser(t)
 	page := b.Open(t, "/approvals").Is(t, "login_page")
-	if page.URL.RawQuery != "next=approvals" {
+	if page.URL.RawQuery != "next=%2Fapprovals" {
 		t.Errorf("at %v", page.URL)
 	}
 	page = b.Submit(t, page, url.Values{"username": {authztest.Username}, "password": {"wrong"}}).Is(t, "login_page")
@@ -123,7 +123,7 @@ func TestApprovals_LoginLeadsBack(t *testing.T) {
 	if page.URL.Path != "/approvals" {
 		t.Errorf("at %v", page.URL)
 	}
-	sameLogin := b.Open(t, "/login?next=approvals").Is(t, "approvals_page")
+	sameLogin := b.Open(t, "/login?next=%2Fapprovals").Is(t, "approvals_page")
 	says(t, sameLogin, "Alice Doe")
 }
 

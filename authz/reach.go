@@ -45,6 +45,9 @@ func (s *Server) channels(configured []reach.Channel) ([]reach.Channel, error) {
 
 // reaching adds to kinds how customers are told.
 func (s *Server) reaching(kinds map[string]notify.Kind, channels []reach.Channel) map[string]notify.Kind {
+	kinds[storage.MessageNotification] = notify.Kind{Retries: reachRetries, Send: func(ctx context.Context, n storage.Notification) error {
+		return s.sendMessage(ctx, n, channels)
+	}}
 	kinds[storage.ApprovalNotification] = notify.Kind{Send: func(ctx context.Context, n storage.Notification) error {
 		return s.splitApproval(ctx, n, channels)
 	}}

@@ -100,6 +100,9 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 		s.outbound = outbound.New(outbound.Options{})
 	}
 	c.Authn.Client = s.pageClient
+	for _, channel := range p.Channels {
+		c.Authn.Channels = append(c.Authn.Channels, channel.Kind())
+	}
 	s.authn = authn.New(p.DB, p.Pages, p.Log, c.Authn)
 	var err error
 	if s.consents, err = consent.New(s.consentOptions()); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,10 +116,10 @@ func (e *Email) compose(m Message) (*mail.Msg, error) {
 	message.SetMessageIDWithValue(m.ID + "@" + e.from[strings.LastIndexByte(e.from, '@')+1:])
 	message.SetDateWithValue(m.CreatedAt)
 	message.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834 §5: nobody's absence is told to us
-	message.SetBodyString(mail.TypeTextPlain, strings.Join([]string{says.Text, says.Warning, m.URL, footer}, "\n\n")+"\n")
+	message.SetBodyString(mail.TypeTextPlain, paragraphs(says.Text, says.Warning, m.URL, footer))
 	var page bytes.Buffer
 	err = e.page.Execute(&page, struct {
-		words
+		Words
 		URL, Link, Footer string
 	}{says, m.URL, english.Link, footer})
 	if err != nil {
@@ -126,6 +127,11 @@ func (e *Email) compose(m Message) (*mail.Msg, error) {
 	}
 	message.AddAlternativeString(mail.TypeTextHTML, page.String())
 	return message, nil
+}
+
+// paragraphs are those that say something.
+func paragraphs(all ...string) string {
+	return strings.Join(slices.DeleteFunc(all, func(p string) bool { return p == "" }), "\n\n") + "\n"
 }
 
 // deliver speaks SMTP for as long as ctx lasts.

@@ -44,10 +44,18 @@ type Message struct {
 	ID        string // at most 64 letters, digits and hyphens, the same at each attempt
 	Type      string // what it says, such as ApprovalRequested
 	About     string // the identifier of what it is about
-	URL       string // where the customer goes on; it identifies nothing
+	URL       string // where the customer goes on; it identifies nothing. "" for nowhere
+	Words     *Words // instead of those of the type
 	To        Customer
 	CreatedAt time.Time
 	ExpiresAt time.Time // nobody is to be told afterwards
+}
+
+// Words are what a message says.
+type Words struct {
+	Title   string `json:"title"`
+	Text    string `json:"text"`
+	Warning string `json:"warning"` // "" for none
 }
 
 // Customer is who is told, and where. What is not known, or not verified, is empty.

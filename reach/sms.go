@@ -74,6 +74,9 @@ func (s *SMS) Send(ctx context.Context, m Message) error {
 		return err
 	}
 	text := s.bank + ": " + says.Title + ". " + says.Warning + " " + m.URL
+	if m.Words != nil {
+		text = strings.TrimSpace(says.Text + " " + says.Warning + " " + m.URL)
+	}
 	body, err := json.Marshal(fill(s.template, strings.NewReplacer("{to}", m.To.PhoneNumber, "{text}", text, "{id}", m.ID)))
 	if err != nil {
 		return err

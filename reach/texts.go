@@ -12,16 +12,9 @@ var files embed.FS
 
 // texts are the words of messages in one language.
 type texts struct {
-	Messages map[string]words `json:"messages"` // by type
+	Messages map[string]Words `json:"messages"` // by type
 	Link     string           `json:"link"`
 	Footer   string           `json:"footer"` // with {bank}
-}
-
-// words are those of one message.
-type words struct {
-	Title   string `json:"title"`
-	Text    string `json:"text"`
-	Warning string `json:"warning"`
 }
 
 var english = readTexts("texts/en.json")
@@ -37,7 +30,10 @@ func readTexts(name string) (t texts) {
 	return t
 }
 
-func (t texts) of(m Message) (words, error) {
+func (t texts) of(m Message) (Words, error) {
+	if m.Words != nil {
+		return *m.Words, nil
+	}
 	w, ok := t.Messages[m.Type]
 	if !ok {
 		return w, fmt.Errorf("%w: no texts for %q", ErrRefused, m.Type)

@@ -21,6 +21,7 @@ var (
 	ErrNotFound    = errors.New("storage: not found")
 	ErrAlreadyUsed = errors.New("storage: already used")
 	ErrConflict    = errors.New("storage: in conflict with what is stored")
+	ErrTooMany     = errors.New("storage: more than may be")
 )
 
 // Options of a DB.

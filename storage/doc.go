@@ -15,6 +15,6 @@
 //	purge.go           removal of what has expired
 //
 // A method is one round trip unless its comment says otherwise. Four errors have a meaning for callers: [ErrNotFound],
-// [ErrForeign], [ErrAlreadyUsed] and [ErrConflict]; each method says which it returns. Rules of protocols do not belong here: this
+// [ErrForeign], [ErrAlreadyUsed], [ErrConflict] and [ErrTooMany]; each method says which it returns. Rules of protocols do not belong here: this
 // package knows rows, not requests.
 package storage

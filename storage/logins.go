@@ -15,6 +15,8 @@ type Login struct {
 	ACR        string // "" while the second factor is due
 	AMR        []string
 	ExpiresAt  time.Time
+	FactorAt   *time.Time // when the second factor was shown; nil for none
+	FactorKind string     // which one it was
 }
 
 const (
@@ -30,14 +32,18 @@ WITH customer AS (
     WHERE id = $2 AND disabled_at IS NULL AND (locked_until IS NULL OR locked_until <= now())
     RETURNING id
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id)
+, event AS (
+    INSERT INTO events (id, customer_id, kind, visit, details)
+    SELECT $10, id, 'login', $11, jsonb_build_object('amr', $4::text[]) FROM customer WHERE $3 <> ''
+)
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit)
 SELECT $1, c.id, now(), nullif($3, ''), $4, now() + $5,
-    coalesce((SELECT o.session_id FROM logins o WHERE o.hash = $8 AND o.customer_id = c.id), gen_random_uuid())
+    coalesce((SELECT o.session_id FROM logins o WHERE o.hash = $8 AND o.customer_id = c.id), gen_random_uuid()), $9
 FROM customer c
 RETURNING auth_time, expires_at`
 
 	findLoginSQL = `
-SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, coalesce(c.locked_until > now(), false),
+SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, l.factor_at, coalesce(l.factor_kind, ''), coalesce(c.locked_until > now(), false),
     c.tenant, c.fineract_client_id, c.roles, c.profile
 FROM logins l JOIN customers c ON c.id = l.customer_id
 WHERE l.hash = $1 AND l.expires_at > now() AND c.disabled_at IS NULL`
@@ -46,36 +52,24 @@ WHERE l.hash = $1 AND l.expires_at > now() AND c.disabled_at IS NULL`
 SELECT ` + factorColumns + `
 FROM second_factors f JOIN logins l ON l.customer_id = f.customer_id WHERE l.hash = $1 ORDER BY f.kind`
 
-	// The factor first: a code is used up whatever comes of it, and one that was used before changes nothing.
+	// The proof first: a code is used up whatever comes of it, and one that was used before changes nothing.
 	completeLoginSQL = `, customer AS (
     UPDATE customers c SET failed_attempts = 0, locked_until = NULL
     FROM factor
     WHERE c.id = factor.customer_id AND c.disabled_at IS NULL AND (c.locked_until IS NULL OR c.locked_until <= now())
     RETURNING c.id, factor.auth_time, factor.session_id
+), event AS (
+    INSERT INTO events (id, customer_id, kind, visit, details)
+    SELECT $7, id, 'login', $8, jsonb_build_object('amr', $4::text[]) FROM customer
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id)
-SELECT $2, id, auth_time, $5, $6, now() + $7, session_id FROM customer
-RETURNING customer_id, auth_time, expires_at`
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit, factor_at, factor_kind)
+SELECT $2, id, auth_time, $3, $4, now() + $5, session_id, $6, now(), $9 FROM customer
+RETURNING customer_id, auth_time, expires_at, factor_at`
 
-	advanceFactorSQL = `
+	// halfLoginSQL is the login that a proof goes on from. Proofs begin with it.
+	halfLoginSQL = `
 WITH login AS (
     SELECT customer_id, auth_time, session_id FROM logins WHERE hash = $1 AND expires_at > now()
-), factor AS (
-    UPDATE second_factors f SET last_step = $4
-    FROM login
-    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NOT NULL AND f.last_step < $4
-    RETURNING f.customer_id, login.auth_time, login.session_id
-)`
-
-	// A factor that was begun anew has another id, so it is the secret whose code was checked.
-	confirmFactorSQL = `
-WITH login AS (
-    SELECT customer_id, auth_time, session_id FROM logins WHERE hash = $1 AND expires_at > now()
-), factor AS (
-    UPDATE second_factors f SET confirmed_at = now(), last_step = $4, secret = $8
-    FROM login
-    WHERE f.id = $3 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL
-    RETURNING f.customer_id, login.auth_time, login.session_id
 )`
 )
 
@@ -87,6 +81,16 @@ type NewLogin struct {
 	ACR      string // "" while the second factor is due
 	AMR      []string
 	Lifetime time.Duration
+	Visit    Visit
+
+	FactorKind string // of the second factor that was shown, "" for none
+}
+
+// Proof is a second factor that was shown. Its statement uses it up, so that it proves something once.
+type Proof interface {
+	// useUp is halfLoginSQL and common table expressions after it, of which "factor" has one row if the proof still holds: the
+	// customer_id, auth_time and session_id of the login. Its arguments are $10 and on.
+	useUp(*DB) (sql string, args []any)
 }
 
 // NewPasswordHash replaces a hash that was made with outdated parameters.
@@ -98,27 +102,39 @@ func (db *DB) BeginLogin(ctx context.Context, customer uuid.UUID, n NewLogin, up
 	if upgrade == nil {
 		upgrade = &NewPasswordHash{}
 	}
+	visit, event, eventVisit, err := db.sealVisit(n)
+	if err != nil {
+		return nil, err
+	}
 	l := &Login{CustomerID: customer, ACR: n.ACR, AMR: n.AMR}
 	batch := &pgx.Batch{}
-	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New, n.Replaces)
+	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New, n.Replaces, visit, event, eventVisit)
 	return l, db.replaceLogin(ctx, batch, n, &l.AuthTime, &l.ExpiresAt)
 }
 
 // CompleteLogin makes the login of a customer who has shown a second factor too: a confirmed one, or one that is
-// confirmed thereby. step is the time step of its code. AuthTime stays that of the password: the login is as fresh as
-// its older half. It returns ErrNotFound if the login it replaces has ended, that step or a later one was used before,
-// the factor has changed, or the customer is locked or disabled.
-func (db *DB) CompleteLogin(ctx context.Context, f *SecondFactor, step int64, n NewLogin) (*Login, error) {
-	args := []any{n.Replaces, n.Hash, [16]byte(f.ID), step, n.ACR, n.AMR, n.Lifetime}
-	sql := advanceFactorSQL
-	if !f.Confirmed {
-		sql = confirmFactorSQL
-		args = append(args, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret))
+// confirmed thereby. AuthTime stays that of the password: the login is as fresh as its older half. It returns ErrNotFound
+// if the login it replaces has ended, the proof was used before or its factor has changed, or the customer is locked or
+// disabled.
+func (db *DB) CompleteLogin(ctx context.Context, p Proof, n NewLogin) (*Login, error) {
+	visit, event, eventVisit, err := db.sealVisit(n)
+	if err != nil {
+		return nil, err
 	}
-	l := &Login{ACR: n.ACR, AMR: n.AMR}
+	sql, args := p.useUp(db)
+	l := &Login{ACR: n.ACR, AMR: n.AMR, FactorKind: n.FactorKind}
 	batch := &pgx.Batch{}
-	batch.Queue(sql+completeLoginSQL, args...)
-	return l, db.replaceLogin(ctx, batch, n, (*[16]byte)(&l.CustomerID), &l.AuthTime, &l.ExpiresAt)
+	batch.Queue(sql+completeLoginSQL, append([]any{n.Replaces, n.Hash, n.ACR, n.AMR, n.Lifetime, visit, event, eventVisit, n.FactorKind}, args...)...)
+	return l, db.replaceLogin(ctx, batch, n, (*[16]byte)(&l.CustomerID), &l.AuthTime, &l.ExpiresAt, &l.FactorAt)
+}
+
+// sealVisit seals where a login comes from, once for its row and once for the event that remembers it.
+func (db *DB) sealVisit(n NewLogin) (visit []byte, event [16]byte, eventVisit []byte, err error) {
+	event = NewID()
+	if visit, err = db.sealedVisit(n.Hash, n.Visit); err == nil {
+		eventVisit, err = db.sealedVisit(event[:], n.Visit)
+	}
+	return visit, event, eventVisit, err
 }
 
 func (db *DB) replaceLogin(ctx context.Context, batch *pgx.Batch, n NewLogin, made ...any) error {
@@ -141,16 +157,21 @@ type Visitor struct {
 	Factors  []SecondFactor
 }
 
-// Confirmed returns the factor that the customer may use, or nil.
-func (v *Visitor) Confirmed() *SecondFactor { return v.factor(true) }
-
-// Begun returns the factor that this login is enrolling, or nil.
-func (v *Visitor) Begun() *SecondFactor { return v.factor(false) }
-
-func (v *Visitor) factor(confirmed bool) *SecondFactor {
+// Confirmed returns the factors that the customer may use.
+func (v *Visitor) Confirmed() (usable []*SecondFactor) {
 	for i := range v.Factors {
-		if v.Factors[i].Confirmed == confirmed {
-			return &v.Factors[i]
+		if v.Factors[i].Confirmed {
+			usable = append(usable, &v.Factors[i])
+		}
+	}
+	return usable
+}
+
+// Begun returns the factor of a kind that this login is enrolling, or nil.
+func (v *Visitor) Begun(kind string) *SecondFactor {
+	for i := range v.Factors {
+		if f := &v.Factors[i]; !f.Confirmed && f.Kind == kind {
+			return f
 		}
 	}
 	return nil
@@ -167,7 +188,7 @@ func (db *DB) FindLogin(ctx context.Context, hash []byte) (*Visitor, error) {
 
 	v := &Visitor{Customer: Customer{keys: db.Keys()}}
 	c := &v.Customer
-	err := results.QueryRow().Scan((*[16]byte)(&v.CustomerID), &v.AuthTime, &v.ACR, &v.AMR, &v.ExpiresAt, &v.Locked,
+	err := results.QueryRow().Scan((*[16]byte)(&v.CustomerID), &v.AuthTime, &v.ACR, &v.AMR, &v.ExpiresAt, &v.FactorAt, &v.FactorKind, &v.Locked,
 		&c.Tenant, &c.FineractClientID, &c.Roles, &c.sealedProfile)
 	if err != nil {
 		return nil, notFound(err)

@@ -40,7 +40,7 @@ func TestBeginFactor_IsOpenedByItsLoginAloneAndNeverReplacesAConfirmedOne(t *tes
 		if err != nil || v.Confirmed() != nil {
 			t.Fatal(v, err)
 		}
-		if got := v.Begun(); (got != nil) != (want != "") || got != nil && string(got.Secret) != want {
+		if got := v.Begun(storage.TOTP); (got != nil) != (want != "") || got != nil && string(got.Secret) != want {
 			t.Errorf("%s reads %+v", login, got)
 		}
 	}
@@ -48,13 +48,13 @@ func TestBeginFactor_IsOpenedByItsLoginAloneAndNeverReplacesAConfirmedOne(t *tes
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CompleteLogin(t.Context(), first, 5, complete("mine", "mine 2")); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: first, Step: 5}, complete("mine", "mine 2")); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a replaced secret was confirmed: %v", err)
 	}
-	if _, err := b.CompleteLogin(t.Context(), second, 5, complete("nobody", "theirs 2")); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: second, Step: 5}, complete("nobody", "theirs 2")); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a login that does not exist was completed: %v", err)
 	}
-	l, err := b.CompleteLogin(t.Context(), second, 5, complete("theirs", "theirs 2"))
+	l, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: second, Step: 5}, complete("theirs", "theirs 2"))
 	if err != nil || l.CustomerID != b.customer {
 		t.Fatal(l, err)
 	}
@@ -62,7 +62,7 @@ func TestBeginFactor_IsOpenedByItsLoginAloneAndNeverReplacesAConfirmedOne(t *tes
 		t.Errorf("a confirmed secret was replaced: %v", err)
 	}
 	v, err := b.FindLogin(t.Context(), hash("mine"))
-	if err != nil || v.Confirmed() == nil || !bytes.Equal(v.Confirmed().Secret, []byte("second secret")) || v.Confirmed().LastStep != 5 {
+	if err != nil || len(v.Confirmed()) != 1 || !bytes.Equal(v.Confirmed()[0].Secret, []byte("second secret")) || v.Confirmed()[0].LastStep != 5 {
 		t.Errorf("%+v %v", v, err)
 	}
 }
@@ -76,14 +76,14 @@ func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := b.CompleteLogin(t.Context(), f, 5, complete("half", "whole"))
+	l, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: f, Step: 5}, complete("half", "whole"))
 	if err != nil || !l.AuthTime.Equal(v.AuthTime) {
 		t.Fatal(l, err)
 	}
 	if _, err := b.FindLogin(t.Context(), hash("half")); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("the login before is still there: %v", err)
 	}
-	f = b.halfLogin(t, "again").Confirmed()
+	f = b.halfLogin(t, "again").Confirmed()[0]
 	for _, c := range []struct {
 		why, spoil, mend string
 		step             int64
@@ -97,7 +97,7 @@ func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
 		if c.spoil != "" {
 			b.exec(t, c.spoil)
 		}
-		if _, err := b.CompleteLogin(t.Context(), f, c.step, complete("again", "again "+c.why)); !errors.Is(err, storage.ErrNotFound) {
+		if _, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: f, Step: c.step}, complete("again", "again "+c.why)); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s: %v", c.why, err)
 		}
 		if c.mend != "" {
@@ -107,7 +107,7 @@ func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
 			t.Errorf("%s: the login before has ended: %v", c.why, err)
 		}
 	}
-	if _, err := b.CompleteLogin(t.Context(), f, 9, complete("again", "end")); err != nil {
+	if _, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: f, Step: 9}, complete("again", "end")); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,21 +3,31 @@ package storage
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
 // Kinds of second factors.
-const TOTP = "totp" // RFC 6238
+const (
+	TOTP          = "totp"           // RFC 6238: the key
+	RecoveryCodes = "recovery_codes" // written down by the customer
+	Passkey       = "passkey"        // WebAuthn: a credential
+	EmailFactor   = "email"          // where codes go to
+	SMSFactor     = "sms"
+)
 
 // SecondFactor is what a customer has besides the password.
 type SecondFactor struct {
-	ID        uuid.UUID
-	Kind      string
-	Confirmed bool
-	LastStep  int64  // of the last code that was taken
-	Secret    []byte // opened
+	ID         uuid.UUID
+	Kind       string
+	Name       string // by which the customer knows it
+	Confirmed  bool
+	LastStep   int64  // of the last code that was taken
+	Secret     []byte // opened; what it is, the kind says
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
 
 	sealed []byte
 }
@@ -25,19 +35,34 @@ type SecondFactor struct {
 const (
 	factorPurpose = "second_factors.secret"
 
-	factorColumns = `f.id, f.kind, f.confirmed_at IS NOT NULL, f.last_step, f.secret`
+	factorColumns = `f.id, f.kind, f.name, f.confirmed_at IS NOT NULL, f.last_step, f.secret, f.created_at, f.last_used_at`
 
 	beginFactorSQL = `
 INSERT INTO second_factors AS f (id, customer_id, kind, secret)
 VALUES ($1, $2, $3, $4)
-ON CONFLICT (customer_id, kind) DO UPDATE SET id = EXCLUDED.id, secret = EXCLUDED.secret, last_step = 0, created_at = now()
+ON CONFLICT (customer_id, kind) WHERE kind <> 'passkey' DO UPDATE SET id = EXCLUDED.id, secret = EXCLUDED.secret, last_step = 0, created_at = now()
 WHERE f.confirmed_at IS NULL`
+
+	advanceFactorSQL = halfLoginSQL + `, factor AS (
+    UPDATE second_factors f SET last_step = $11, last_used_at = now()
+    FROM login
+    WHERE f.id = $10 AND f.customer_id = login.customer_id AND f.confirmed_at IS NOT NULL AND f.last_step < $11
+    RETURNING f.customer_id, login.auth_time, login.session_id
+)`
+
+	// A factor that was begun anew has another id, so it is the secret whose code was checked.
+	confirmFactorSQL = halfLoginSQL + `, factor AS (
+    UPDATE second_factors f SET confirmed_at = now(), last_step = $11, secret = $12, last_used_at = now()
+    FROM login
+    WHERE f.id = $10 AND f.customer_id = login.customer_id AND f.confirmed_at IS NULL
+    RETURNING f.customer_id, login.auth_time, login.session_id
+)`
 
 	removeFactorsSQL = `DELETE FROM second_factors WHERE customer_id = $1`
 )
 
 func scanFactor(row pgx.CollectableRow) (f SecondFactor, err error) {
-	err = row.Scan((*[16]byte)(&f.ID), &f.Kind, &f.Confirmed, &f.LastStep, &f.sealed)
+	err = row.Scan((*[16]byte)(&f.ID), &f.Kind, &f.Name, &f.Confirmed, &f.LastStep, &f.sealed, &f.CreatedAt, &f.LastUsedAt)
 	return f, err
 }
 
@@ -71,6 +96,21 @@ func (db *DB) BeginFactor(ctx context.Context, customer uuid.UUID, loginHash []b
 		err = ErrConflict
 	}
 	return f, err
+}
+
+// CountedCode is a Proof by a code of a factor that counts: a time step (RFC 6238). Each count is taken once. A factor that
+// was only begun is confirmed by it.
+type CountedCode struct {
+	Factor *SecondFactor
+	Step   int64
+}
+
+func (c CountedCode) useUp(db *DB) (string, []any) {
+	f := c.Factor
+	if f.Confirmed {
+		return advanceFactorSQL, []any{[16]byte(f.ID), c.Step}
+	}
+	return confirmFactorSQL, []any{[16]byte(f.ID), c.Step, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret)}
 }
 
 // RemoveFactors forgets a customer's second factors and devices, of a lost telephone say, and ends all logins. It returns ErrNotFound

@@ -70,7 +70,7 @@ func TestSession_LastsFromLoginToLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.CompleteLogin(t.Context(), f, 5, complete("half", "full")); err != nil {
+	if _, err := b.CompleteLogin(t.Context(), storage.CountedCode{Factor: f, Step: 5}, complete("half", "full")); err != nil {
 		t.Fatal(err)
 	}
 	if b.sessionOf(t, "full") != session {

@@ -503,7 +503,7 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 	for key := range english {
 		forCallers := strings.HasPrefix(key, "problem.") || strings.HasPrefix(key, "error.cross_origin.") || strings.HasPrefix(key, "month.") ||
 			strings.HasPrefix(key, "open_app.") || strings.HasPrefix(key, "signed_out.") || strings.HasPrefix(key, "device.done.") || strings.HasPrefix(key, "device.denied.") ||
-			strings.HasPrefix(key, "approval.") || strings.HasPrefix(key, "approvals.notice.") || forApp[key]
+			strings.HasPrefix(key, "approval.") || strings.HasPrefix(key, "approvals.notice.") || strings.HasPrefix(key, "code.") || strings.HasPrefix(key, "message.") || strings.HasPrefix(key, "notice.") || forApp[key]
 		if !used[key] && !forCallers {
 			t.Errorf("text %s is used nowhere", key)
 		}
