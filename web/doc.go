@@ -14,8 +14,9 @@
 //	Pages.Protect(h)    refuses cross-origin form posts       (security.go)
 //
 // What holds for every page:
-//   - it works without JavaScript; the only script is the one line that submits
-//     the form_post response, admitted by its hash;
+//   - it works without JavaScript. Scripts are our own files, for what forms
+//     cannot do, and the one line that submits the form_post response, admitted
+//     by its hash;
 //   - nothing is loaded from elsewhere: of a client's logo there is a copy on
 //     this server (Client.LogoURL), or a monogram stands for it;
 //   - what a third party wrote (client names, descriptions) is stripped of
