@@ -37,7 +37,7 @@ func TestSignUp_MakesACustomerAndLogsIn(t *testing.T) {
 		t.Fatalf("%+v %v", c, err)
 	}
 	profile, err := c.Profile()
-	if want := (storage.Profile{Username: "Bob", Name: "Bob Mason", Email: "bob@heron.example"}); err != nil || profile != want {
+	if want := (storage.Profile{Username: "Bob", Name: "Bob Mason", Email: "bob@heron.example"}); err != nil || !cmp.Equal(profile, want) {
 		t.Error(cmp.Diff(profile, want), err)
 	}
 	s.browser().login("bob", alicePassword).want(t, "consent_page")
@@ -184,7 +184,7 @@ func TestCustomers_AreManagedByStaff(t *testing.T) {
 
 func TestConfig_ReportsAllMistakes(t *testing.T) {
 	t.Parallel()
-	err := Config{LockFor: -1, Argon2: Argon2{Memory: 1 << 30, Time: 1, Threads: 1}}.Validate()
+	err := Config{FirstBlock: -1, Argon2: Argon2{Memory: 1 << 30, Time: 1, Threads: 1}}.Validate()
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("%v", err)
 	}

@@ -22,14 +22,14 @@
 //
 // What holds throughout:
 //   - the cookie is 32 random bytes, the row holds their hash; every step makes a new one (no session fixation);
-//   - attempts are counted where they are decided, in one SQL statement on the customer's row. However many run at once,
-//     MaxFailures of them get a verdict before the lock, and an attempt during a lock gets none: a right password and a
-//     wrong one then read the same;
+//   - attempts are counted where they are decided, in one SQL statement on a row of table limits, for all servers. However many run
+//     at once, MaxFailures of them get a verdict before there is a wait, and an attempt during a wait gets none: a right
+//     password and a wrong one then read the same;
+//   - nobody can keep a customer out: a browser in which the customer has logged in counts by itself (limits.go);
 //   - wrong passwords and wrong codes count together, and only a complete login starts anew: whoever has the password
 //     gets MaxFailures guesses at the code, not that many for each time the password is shown;
-//   - the login page never tells whether a name exists. An unknown one costs a hash too, refusals leave at fixed
-//     intervals, and "too many attempts" follows from how often this page was answered, not from the customer's row.
-//     Somebody who was locked out by others therefore reads that user name or password is not right;
+//   - no page tells whether a name exists. An unknown one costs the same hash and round trips, is counted under a bucket of
+//     its own, and refusals leave at fixed intervals;
 //   - a login lasts five minutes unless configured otherwise, from its last step, whatever is done in between. That keeps
 //     the limit of RTS (EU) 2018/389 art. 4(3)(d), five minutes without activity, without recording activity;
 //   - enrolment rests on the password alone, for a customer who has no factor yet. A bank that hands out factors in

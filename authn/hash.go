@@ -88,16 +88,27 @@ func checkHash(s string) error {
 	return err
 }
 
-// hasher hashes passwords and checks them, no more at once than there are processors: each takes its memory, and more
-// at once would only take longer.
+// ErrBusy says that more passwords wait to be hashed than can be soon. Nothing was looked at.
+var ErrBusy = errors.New("authn: too many passwords wait to be checked")
+
+// hasher hashes passwords and checks them, no more at once than there are processors, since more would only take longer, and than there
+// is memory set aside for it. Those that wait are served in the order in which they came; when they are too many, further ones are turned
+// away before they cost anything. Neither thus grows with the number of those who log in.
 type hasher struct {
-	price Argon2
-	slots chan struct{}
-	dummy string // no password's hash
+	price   Argon2
+	slots   chan struct{} // each is a processor, and the memory of one hash of ours
+	several chan struct{} // held while one takes more slots than one
+	waiting chan struct{} // and those in slots
+	dummy   string        // no password's hash
 }
 
-func newHasher(price Argon2) *hasher {
-	h := &hasher{price: price, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+// queuePerSlot is how many may wait for each that is hashed: about two seconds, at OWASP's price.
+const queuePerSlot = 64
+
+// newHasher returns a hasher that uses up to memory KiB at once, but what one hash takes in any case.
+func newHasher(price Argon2, memory uint32) *hasher {
+	slots := min(runtime.GOMAXPROCS(0), max(1, int(memory/price.Memory)))
+	h := &hasher{price: price, slots: make(chan struct{}, slots), several: make(chan struct{}, 1), waiting: make(chan struct{}, slots*(1+queuePerSlot))}
 	none := phc{Argon2: price, salt: make([]byte, saltBytes), hash: make([]byte, hashBytes)}
 	rand.Read(none.salt)
 	rand.Read(none.hash)
@@ -105,31 +116,35 @@ func newHasher(price Argon2) *hasher {
 	return h
 }
 
-// hash returns a PHC string. It waits for its turn, until ctx ends.
+// hash returns a PHC string. It waits for its turn, until ctx ends, or returns ErrBusy.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	if err := h.enter(ctx); err != nil {
+	if err := h.enter(ctx, 1); err != nil {
 		return "", err
 	}
-	defer h.leave()
+	defer h.leave(1)
 	p := phc{Argon2: h.price, salt: make([]byte, saltBytes)}
 	rand.Read(p.salt)
 	p.hash = p.key(password, hashBytes)
 	return p.String(), nil
 }
 
-// check tells whether a password is right, and if so whether its hash is not what we would make today.
+// check tells whether a password is right, and if so whether its hash is not what we would make today. It waits like hash.
 func (h *hasher) check(ctx context.Context, encoded, password string) (right, outdated bool, err error) {
-	if err := h.enter(ctx); err != nil {
+	b, isBcrypt := bcryptHash(encoded)
+	p, n := phc{}, 1
+	if !isBcrypt {
+		if p, err = parsePHC(encoded); err != nil {
+			return false, false, err
+		}
+		n = h.slotsFor(p.Argon2)
+	}
+	if err := h.enter(ctx, n); err != nil {
 		return false, false, err
 	}
-	defer h.leave()
-	if b, ok := bcryptHash(encoded); ok {
+	defer h.leave(n)
+	if isBcrypt {
 		right = bcrypt.CompareHashAndPassword(b, []byte(password)) == nil
 		return right, right, nil
-	}
-	p, err := parsePHC(encoded)
-	if err != nil {
-		return false, false, err
 	}
 	right = subtle.ConstantTimeCompare(p.key(password, len(p.hash)), p.hash) == 1
 	return right, right && (p.Argon2 != h.price || len(p.salt) != saltBytes || len(p.hash) != hashBytes), nil
@@ -139,13 +154,45 @@ func (p phc) key(password string, length int) []byte {
 	return argon2.IDKey([]byte(password), p.salt, p.Time, p.Memory, p.Threads, uint32(length))
 }
 
-func (h *hasher) enter(ctx context.Context) error {
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// slotsFor is how many slots a hash takes: an imported one may need the memory of several.
+func (h *hasher) slotsFor(price Argon2) int {
+	n := (uint64(price.Memory) + uint64(h.price.Memory) - 1) / uint64(h.price.Memory)
+	return max(1, min(int(n), cap(h.slots)))
 }
 
-func (h *hasher) leave() { <-h.slots }
+func (h *hasher) enter(ctx context.Context, n int) error {
+	select {
+	case h.waiting <- struct{}{}:
+	default:
+		return ErrBusy
+	}
+	if n > 1 { // one after the other: two that have some each would wait for each other
+		select {
+		case h.several <- struct{}{}:
+			defer func() { <-h.several }()
+		case <-ctx.Done():
+			<-h.waiting
+			return ctx.Err()
+		}
+	}
+	for taken := range n {
+		select {
+		case h.slots <- struct{}{}: // senders to a channel are served in order
+		case <-ctx.Done():
+			h.leave(taken)
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// busy tells whether a password would be turned away, for whoever would rather not begin.
+func (h *hasher) busy() bool { return len(h.waiting) == cap(h.waiting) }
+
+// leave gives n slots back, and the place in the queue.
+func (h *hasher) leave(n int) {
+	for range n {
+		<-h.slots
+	}
+	<-h.waiting
+}

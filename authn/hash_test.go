@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -15,7 +16,7 @@ const referencePHC = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaM
 // The reference implementation's own test vector (argon2 -id, password "password", salt "somesalt").
 func TestHasher_ChecksTheReferenceVector(t *testing.T) {
 	t.Parallel()
-	h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1})
+	h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1}, 1<<20)
 	for password, want := range map[string]bool{"password": true, "Password": false, "": false, "password\x00": false} {
 		right, outdated, err := h.check(t.Context(), referencePHC, password)
 		if right != want || outdated != want || err != nil {
@@ -29,7 +30,7 @@ func TestHasher_MakesArgon2id(t *testing.T) {
 	t.Parallel()
 	var c Config
 	c.fill()
-	h := newHasher(c.Argon2)
+	h := newHasher(c.Argon2, 1<<20)
 	one, err := h.hash(t.Context(), alicePassword)
 	if err != nil || !strings.HasPrefix(one, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Fatalf("%s %v", one, err)
@@ -47,12 +48,12 @@ func TestHasher_MakesArgon2id(t *testing.T) {
 
 func TestHasher_WaitsForItsTurnWithTheRequest(t *testing.T) {
 	t.Parallel()
-	h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1})
+	h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1}, 1<<20)
 	if cap(h.slots) != runtime.GOMAXPROCS(0) {
 		t.Errorf("%d hashes at once", cap(h.slots))
 	}
 	for range cap(h.slots) {
-		if err := h.enter(t.Context()); err != nil {
+		if err := h.enter(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,6 +61,50 @@ func TestHasher_WaitsForItsTurnWithTheRequest(t *testing.T) {
 	cancel()
 	if _, err := h.hash(ctx, alicePassword); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// E2: what is hashed at once is bounded by memory too, imported hashes that take more than ours included; and however many of those come
+// at once, they do not wait for each other.
+func TestHasher_IsBoundedByMemory(t *testing.T) {
+	t.Parallel()
+	for memory, want := range map[uint32]int{0: 1, 63: 1, 64: 1, 64 * 1024: runtime.GOMAXPROCS(0)} {
+		if h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1}, memory); cap(h.slots) != want {
+			t.Errorf("%d KiB: %d at once, want %d", memory, cap(h.slots), want)
+		}
+	}
+	h := newHasher(Argon2{Memory: 64, Time: 1, Threads: 1}, 1<<20)
+	h.slots = make(chan struct{}, 4)
+	for price, want := range map[uint32]int{8: 1, 64: 1, 65: 2, 256: 4, 65536: 4} {
+		if n := h.slotsFor(Argon2{Memory: price}); n != want {
+			t.Errorf("%d KiB take %d slots, want %d", price, n, want)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			if err := h.enter(t.Context(), 1+i%4); err != nil {
+				t.Error(err)
+				return
+			}
+			runtime.Gosched()
+			h.leave(1 + i%4)
+		})
+	}
+	wg.Wait()
+	if len(h.slots) != 0 || len(h.waiting) != 0 || len(h.several) != 0 {
+		t.Errorf("%d slots, %d places are not given back", len(h.slots), len(h.waiting))
+	}
+	if err := h.enter(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.enter(ctx, 2); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if h.leave(3); len(h.slots) != 0 || len(h.waiting) != 0 || len(h.several) != 0 {
+		t.Errorf("%d slots, %d places are not given back by who left", len(h.slots), len(h.waiting))
 	}
 }
 

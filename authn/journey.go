@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.uber.org/zap"
@@ -31,7 +33,7 @@ const (
 )
 
 // ownPages are where a login may lead that no client waits for: addresses of ours and nothing after them.
-var ownPages = regexp.MustCompile(`^/(approvals|self(/[a-z-]+){0,2}|transactions/[0-9a-f-]{36})$`)
+var ownPages = regexp.MustCompile(`^/(approvals|invitation|login/link|self(/[a-z-]+){0,3}|transactions(/[0-9a-f-]{36})?)$`)
 
 // ToPage, in a [Prompt], makes a login end at one of the customer's own pages.
 func ToPage(page string) []web.Field { return []web.Field{{Name: fieldNext, Value: page}} }
@@ -186,8 +188,19 @@ func (a *Authn) refuse(w http.ResponseWriter, r *http.Request, status int) {
 	a.shown(r, a.pages.Error(w, status, web.Error{Code: "invalid_request"}))
 }
 
+// busyFor is when those who were turned away may try again.
+const busyFor = 5 * time.Second
+
 // fail answers when we are at fault.
 func (a *Authn) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ErrBusy) {
+		a.refused("password", "busy")
+		w.Header().Set("Retry-After", strconv.Itoa(int(busyFor/time.Second)))
+		a.shown(r, a.pages.Error(w, http.StatusServiceUnavailable, web.Error{
+			Title: a.pages.Text("error.busy.title"), Text: a.pages.Text("error.busy.text"), Code: "temporarily_unavailable",
+		}))
+		return
+	}
 	status := http.StatusInternalServerError
 	if r.Context().Err() != nil {
 		status = http.StatusServiceUnavailable // the visitor has left, or the server is closing

@@ -29,7 +29,7 @@ func TestJourney_HostileFieldsStayFields(t *testing.T) {
 		`"><script>alert(1)</script>`, `'onclick=x`, "%0d%0a", "a b", "\u202eevil", strings.Repeat("x", 2048),
 	} {
 		p := b.postForm("/login", "username", alice, "password", "wrong wrong wrong", "client_id", evil, "request_uri", evil)
-		if fields := hidden.FindAllStringSubmatch(p.body, -1); p.id != "login_page" || len(fields) != 3 || strings.Contains(p.body, "<script>alert") {
+		if fields := hidden.FindAllStringSubmatch(p.body, -1); p.id != "login_page" || len(fields) != 2 || strings.Contains(p.body, "<script>alert") {
 			t.Errorf("%q: %d %s with fields %q", evil, p.status, p.id, fields)
 		}
 		if err := s.db.UnlockCustomer(t.Context(), s.id(t)); err != nil {
@@ -49,7 +49,7 @@ func TestJourney_HostileFieldsStayFields(t *testing.T) {
 			len(to.Query()) != 2 || to.Query().Get("client_id") != evil || to.Query().Get("request_uri") != evil {
 			t.Errorf("%q: %d to %q", evil, resp.StatusCode, resp.Header.Get("Location"))
 		}
-		for _, path := range []string{"/login?", "/sign-up?"} {
+		for _, path := range []string{"/login?", "/sign-up?", "/recover?"} {
 			p = b.get(path + url.Values{"client_id": {evil}, "request_uri": {evil}}.Encode())
 			if strings.Contains(p.body, "<script>alert") || p.status >= 400 {
 				t.Errorf("%s%q: %d", path, evil, p.status)
@@ -209,8 +209,9 @@ func TestTexts_ExistForEveryProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &Authn{pages: pages}
-	for _, key := range []string{"error.server", "error.internal", "problem.missing", "problem.credentials", "problem.locked", "problem.code",
-		"problem.username", "problem.username_taken", "problem.name", "problem.email", "problem.password_short", "problem.password_weak"} {
+	for _, key := range []string{"error.server", "error.internal", "problem.missing", "problem.credentials", "problem.blocked", "problem.blocked_briefly", "problem.code",
+		"problem.username", "problem.username_taken", "problem.name", "problem.email", "problem.password_short", "problem.password_weak",
+		"problem.recovery", "recover.message.subject", "recover.message.text", "message.password_changed.subject", "message.password_changed.text"} {
 		if a.pages.Text(key) == key {
 			t.Errorf("no text %s", key)
 		}

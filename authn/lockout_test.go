@@ -1,121 +1,239 @@
 package authn
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/countersign/countersign/storage"
 )
 
-// G3, RTS (EU) 2018/389 art. 4(3)(b).
-func TestLockOut_AfterFiveWrongPasswords(t *testing.T) {
-	t.Parallel()
-	s := setup(t, Config{})
-	id := s.createAlice()
+// elsewhere is a browser that nobody knows at an address of its own.
+func (s *server) elsewhere(last int) *browser {
 	b := s.browser()
-	for i := range 5 {
-		if p := b.login(alice, "wrong"); p.status != http.StatusForbidden {
-			t.Errorf("attempt %d: %d", i, p.status)
-		}
-	}
-	right, wrong := b.login(alice, alicePassword), b.login(alice, "wrong")
-	if right.id != "login_page" || right.body != wrong.body || right.status != wrong.status {
-		t.Errorf("during the lock a right password reads %d %q, a wrong one %d %q", right.status, right.problem(), wrong.status, wrong.problem())
-	}
-	var failed int
-	if s.sql(t, &failed, `SELECT failed_attempts FROM customers`); failed != 5 {
-		t.Errorf("%d failures counted during the lock, want the 5 before it", failed)
-	}
-
-	// Each lock in a row lasts twice as long as the one before, up to a day.
-	for i, want := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 16 * time.Hour, 24 * time.Hour, 24 * time.Hour} {
-		var lock time.Duration
-		s.sql(t, &lock, `SELECT date_trunc('minute', locked_until - now() + interval '30 seconds') FROM customers`)
-		if lock != want {
-			t.Errorf("lock %d lasts %v, want %v", i+1, lock, want)
-		}
-		s.sql(t, nil, `UPDATE customers SET locked_until = now()`)
-		for range 5 {
-			if _, err := s.db.RecordFailure(t.Context(), id, 5, 15*time.Minute); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	s.sql(t, nil, `UPDATE customers SET locked_until = now()`)
-	b.login(alice, alicePassword).want(t, "consent_page")
-	if s.sql(t, &failed, `SELECT failed_attempts FROM customers WHERE locked_until IS NULL`); failed != 0 {
-		t.Errorf("a complete login left %d failures", failed)
-	}
+	b.from = fmt.Sprintf("198.51.100.%d", last)
+	return b
 }
 
-// The page counts for itself: what it says of "too many" is no news about the customer.
-func TestLockOut_PageSaysTooManyAttempts(t *testing.T) {
-	t.Parallel()
-	s := setup(t, Config{})
-	for _, name := range []string{alice, "nobody"} {
-		attempt := "0"
-		for i := 1; i <= 6; i++ {
-			p := s.browser().post("/login", "username", name, "password", "wrong", "attempt", attempt)
-			for _, field := range hidden.FindAllStringSubmatch(p.body, -1) {
-				if field[1] == "attempt" {
-					attempt = field[2]
-				}
-			}
-			if want := map[bool]int{false: http.StatusForbidden, true: http.StatusTooManyRequests}[i >= 5]; p.status != want {
-				t.Errorf("%s, attempt %d: %d, want %d", name, i, p.status, want)
-			}
-		}
-	}
-	for _, forged := range []string{"-5", "x", "99999999999999999999"} {
-		s.browser().post("/login", "username", alice, "password", "wrong", "attempt", forged).want(t, "login_page")
-	}
+// waits is how long a page asks to wait, in seconds; 0 when it does not.
+func (p page) waits() int {
+	n, _ := strconv.Atoi(p.header.Get("Retry-After"))
+	return n
 }
 
-func TestLockOut_FiftyConcurrentPasswordsCountFive(t *testing.T) {
+// later lets every block end, or fall due that much earlier.
+func (s *server) later(t *testing.T, by time.Duration) {
+	t.Helper()
+	s.sql(t, nil, `UPDATE limits SET blocked_until = blocked_until - $1::interval`, by)
+}
+
+// G3, RTS (EU) 2018/389 art. 4(3)(b): five in a row, then a block that grows. A name that is nobody's fares alike.
+func TestLimits_FiveWrongPasswordsBegin(t *testing.T) {
 	t.Parallel()
 	s := setup(t, Config{})
 	s.createAlice()
-	var wg sync.WaitGroup
-	for range 50 {
+	for _, name := range []string{alice, "nobody"} {
 		b := s.browser()
-		wg.Go(func() { b.login(alice, "wrong").want(t, "login_page") })
+		for i := range 4 {
+			if p := b.login(name, "wrong"); p.status != http.StatusForbidden || p.waits() != 0 {
+				t.Errorf("%s, attempt %d: %d, wait %d", name, i+1, p.status, p.waits())
+			}
+		}
+		for i, want := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
+			p := b.login(name, "wrong").want(t, "login_page")
+			if p.status != http.StatusTooManyRequests || p.waits() > 60*want || p.waits() < 60*want-30 {
+				t.Errorf("%s, block %d: %d, wait %d s, want %d min", name, i+1, p.status, p.waits(), want)
+			}
+			if says := fmt.Sprintf("in %d minutes", want); want > 1 && !strings.Contains(p.problem(), says) || want == 1 && !strings.Contains(p.problem(), "in a minute") {
+				t.Errorf("%s, block %d reads %q", name, i+1, p.problem())
+			}
+			right, wrong := b.login(name, alicePassword), b.login(name, "wrong")
+			if right.id != "login_page" || right.status != wrong.status || right.problem() != wrong.problem() || right.status != http.StatusTooManyRequests {
+				t.Errorf("%s, during block %d a right password reads %d %q, a wrong one %d %q", name, i+1, right.status, right.problem(), wrong.status, wrong.problem())
+			}
+			s.later(t, time.Hour)
+		}
 	}
-	wg.Wait()
-	var failed int
-	if s.sql(t, &failed, `SELECT failed_attempts FROM customers WHERE locked_until > now()`); failed != 5 {
-		t.Errorf("%d attempts got a verdict, want 5", failed)
+	b := s.browser()
+	b.login(alice, alicePassword).want(t, "consent_page")
+	if n := s.rows(t, `SELECT count(*) FROM limits WHERE customer_id IS NULL AND attempts > 1`); n > 2 { // nobody's, the address
+		t.Errorf("a complete login left %d buckets", n)
 	}
-	s.browser().login(alice, alicePassword).want(t, "login_page")
+	if n := s.rows(t, `SELECT count(*) FROM events WHERE kind = 'login.blocked'`); n != 8 {
+		t.Errorf("%d events of blocks, want one for each", n)
+	}
+	if n := s.rows(t, `SELECT count(*) FROM events WHERE kind = 'login.refused' AND visit IS NOT NULL AND details->>'amr' = 'pwd'`); n != 4 { // during a block there is no verdict
+		t.Errorf("%d events of refusals, want one for each verdict", n)
+	}
 }
 
-// A right password that is still being hashed when the lock falls does not get in.
-func TestLockOut_HoldsForAttemptsThatWereUnderWay(t *testing.T) {
+func (s *server) rows(t *testing.T, sql string) (n int) {
+	t.Helper()
+	s.sql(t, &n, sql)
+	return n
+}
+
+// Whoever guesses at alice's password slows down browsers and addresses that nobody knows, never the browser that she uses.
+func TestLimits_NobodyCanLockOutAKnownBrowser(t *testing.T) {
 	t.Parallel()
 	s := setup(t, Config{})
-	id := s.createAlice()
-	c, err := s.credentials(t.Context(), alice)
+	s.createAlice()
+	hers := s.browser()
+	hers.login(alice, alicePassword).want(t, "consent_page")
+	for range 5 {
+		s.browser().login(alice, "wrong") // at the same address, too
+	}
+	if p := s.elsewhere(7).login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+		t.Fatalf("an unknown browser is let in: %d", p.status)
+	}
+	hers.login(alice, alicePassword).want(t, "consent_page")
+	if p := s.elsewhere(8).login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+		t.Errorf("her login has let the others guess again: %d", p.status)
+	}
+	// Known to alice is not known to bob.
+	s.create(NewCustomer{Profile: storage.Profile{Username: "bob"}, Password: alicePassword})
+	for range 5 {
+		s.browser().login("bob", "wrong")
+	}
+	if p := hers.login("bob", alicePassword); p.status != http.StatusTooManyRequests {
+		t.Errorf("alice's browser gets by bob's block: %d", p.status)
+	}
+	// Five guesses are all that the browser itself has.
+	for i := range 5 {
+		if p := hers.login(alice, "wrong"); (p.status == http.StatusTooManyRequests) != (i == 4) {
+			t.Errorf("attempt %d: %d", i+1, p.status)
+		}
+	}
+	if p := hers.login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+		t.Errorf("a known browser guesses without end: %d", p.status)
+	}
+}
+
+// A cookie that no complete login has proven is worth nothing.
+func TestLimits_ABrowserIsKnownByACompleteLoginAlone(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{})
+	_, key := s.enrolled()
+	half := s.browser()
+	half.login(alice, alicePassword).want(t, "second_factor_page")
+	forged := s.browser()
+	value, _ := newCookie()
+	forged.Jar.SetCookies(s.url, []*http.Cookie{{Name: knownCookie, Value: value, Path: "/", Secure: true}})
+	twice := s.browser()
+	whole := s.browser()
+	whole.login(alice, alicePassword).want(t, "second_factor_page")
+	whole.post("/login/second-factor", "code", s.code(key)).want(t, "consent_page")
+	for range 5 {
+		s.elsewhere(1).login(alice, "wrong")
+	}
+	for name, b := range map[string]*browser{"the password alone": half, "a forged cookie": forged, "no cookie": twice} {
+		if p := b.login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+			t.Errorf("%s gets by: %d", name, p.status)
+		}
+	}
+	whole.login(alice, alicePassword).want(t, "second_factor_page")
+	for _, c := range whole.Jar.Cookies(s.url) {
+		if c.Name == knownCookie {
+			raw, _ := cookieEncoding.DecodeString(c.Value)
+			if n := s.rows(t, fmt.Sprintf(`SELECT count(*) FROM limits WHERE bucket IN ('\x%x', '\x%x')`, raw, hashCookie(raw))); n != 0 {
+				t.Error("the table tells the cookie")
+			}
+		}
+	}
+}
+
+// G3: one address is slowed down whoever it guesses at; IPv6 addresses of one network are one.
+func TestLimits_OfAnAddress(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{AddressAttempts: 8})
+	s.createAlice()
+	hers := s.browser()
+	hers.from = "2001:db8::1"
+	hers.login(alice, alicePassword).want(t, "consent_page")
+	for i := range 8 {
+		b := s.browser()
+		b.from = fmt.Sprintf("2001:db8::%d", i+2)
+		if p := b.login(fmt.Sprintf("name%d", i), "wrong"); (p.status == http.StatusTooManyRequests) != (i == 7) {
+			t.Errorf("attempt %d: %d", i+1, p.status)
+		}
+	}
+	b := s.browser()
+	b.from = "2001:db8::ffff:1"
+	if p := b.login(alice, alicePassword); p.status != http.StatusTooManyRequests || p.waits() == 0 {
+		t.Errorf("another address of the network: %d", p.status)
+	}
+	b.from = "2001:db8:0:1::1"
+	b.login(alice, alicePassword).want(t, "consent_page")
+	hers.login(alice, alicePassword).want(t, "consent_page") // a known browser behind the same address
+	if n := s.rows(t, `SELECT count(*) FROM limits WHERE encode(bucket, 'escape') LIKE '%2001%'`); n != 0 {
+		t.Error("an address in clear")
+	}
+}
+
+func TestLimits_FiftyPasswordsAtOnceOnTwoServers(t *testing.T) {
+	t.Parallel()
+	one := setup(t, Config{})
+	two := serve(t, one.dsn, Config{})
+	one.createAlice()
+	var wrong, blocked atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 50 {
+		b := []*server{one, two}[i%2].browser()
+		wg.Go(func() {
+			switch p := b.login(alice, "wrong"); p.status {
+			case http.StatusForbidden:
+				wrong.Add(1)
+			case http.StatusTooManyRequests:
+				blocked.Add(1)
+			default:
+				t.Errorf("%d %s", p.status, p.id)
+			}
+		})
+	}
+	wg.Wait()
+	if wrong.Load() != 4 || blocked.Load() != 46 { // the fifth reads that a block has begun
+		t.Errorf("%d wrong, %d blocked, want 4 and 46", wrong.Load(), blocked.Load())
+	}
+	if n := one.rows(t, `SELECT attempts::int FROM limits ORDER BY blocked_until NULLS LAST LIMIT 1`); n != 5 {
+		t.Errorf("%d attempts got a verdict, want 5", n)
+	}
+	if p := two.browser().login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+		t.Errorf("%d", p.status)
+	}
+}
+
+// A right password that is still being hashed when the block begins does not get in.
+func TestLimits_HoldForAttemptsThatWereUnderWay(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{})
+	s.createAlice()
+	c, _, err := s.checkCredentials(t.Context(), storage.Visit{}, alice, alicePassword)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 5 {
 		s.browser().login(alice, "wrong")
 	}
-	right, _, err := s.hasher.check(t.Context(), c.PasswordHash, alicePassword)
-	if !right || err != nil {
-		t.Fatal(right, err)
-	}
 	w, r := httptestRequest()
-	if err := s.begin(w, r, id, false, nil); err == nil || w.Header().Get("Set-Cookie") != "" {
+	if err := s.begin(w, r, c, nil); !errors.Is(err, storage.ErrNotFound) || strings.Contains(fmt.Sprint(w.Header()["Set-Cookie"]), loginCookie) {
 		t.Errorf("it got in: %v", err)
 	}
 }
 
-func TestLockOut_WrongCodesCountToo(t *testing.T) {
+// A right password does not buy more guesses at the code.
+func TestLimits_WrongCodesCountToo(t *testing.T) {
 	t.Parallel()
 	s := setup(t, Config{})
 	_, key := s.enrolled()
-	for i := range 4 { // showing the password again buys no further guesses
+	for i := range 4 {
 		b := s.browser()
 		b.login(alice, alicePassword).want(t, "second_factor_page")
 		if p := b.post("/login/second-factor", "code", s.wrong(key)).want(t, "second_factor_page"); p.status != http.StatusForbidden {
@@ -127,15 +245,17 @@ func TestLockOut_WrongCodesCountToo(t *testing.T) {
 	fifth := b.post("/login/second-factor", "code", s.wrong(key)).want(t, "second_factor_page")
 	right := b.post("/login/second-factor", "code", s.code(key)).want(t, "second_factor_page")
 	wrong := b.post("/login/second-factor", "code", s.wrong(key)).want(t, "second_factor_page")
-	if fifth.status != http.StatusTooManyRequests || right.status != fifth.status || right.body != wrong.body {
+	if fifth.status != http.StatusTooManyRequests || right.status != fifth.status || right.body != wrong.body || right.waits() == 0 {
 		t.Errorf("%d, then %d %q and %d %q", fifth.status, right.status, right.problem(), wrong.status, wrong.problem())
 	}
-	s.browser().login(alice, alicePassword).want(t, "login_page")
-	id, _ := s.FindCustomer(t.Context(), "", alice)
-	if id.LockedUntil == nil || id.FailedAttempts != 5 {
-		t.Errorf("%+v", id)
+	if p := s.browser().login(alice, alicePassword); p.status != http.StatusTooManyRequests {
+		t.Errorf("%d", p.status)
 	}
-	if err := s.Unlock(t.Context(), id.ID); err != nil {
+	c, err := s.FindCustomer(t.Context(), "", alice)
+	if err != nil || c.BlockedUntil == nil {
+		t.Errorf("%+v %v", c, err)
+	}
+	if err := s.Unlock(t.Context(), c.ID); err != nil {
 		t.Fatal(err)
 	}
 	b = s.browser()
@@ -143,7 +263,7 @@ func TestLockOut_WrongCodesCountToo(t *testing.T) {
 	b.post("/login/second-factor", "code", s.code(key)).want(t, "consent_page")
 }
 
-func TestLockOut_FiftyConcurrentCodesCountFive(t *testing.T) {
+func TestLimits_FiftyCodesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := setup(t, Config{})
 	_, key := s.enrolled()
@@ -164,14 +284,52 @@ func TestLockOut_FiftyConcurrentCodesCountFive(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	var failed int
-	if s.sql(t, &failed, `SELECT failed_attempts FROM customers WHERE locked_until > now()`); failed != 5 {
-		t.Errorf("%d attempts got a verdict, want 5", failed)
-	}
-	if refused.Load() != 4 { // the fifth reads "locked" already
-		t.Errorf("%d attempts were answered before the lock, want 4", refused.Load())
+	if n := s.rows(t, `SELECT attempts::int FROM limits WHERE blocked_until > now()`); n != 5 || refused.Load() != 4 {
+		t.Errorf("%d attempts got a verdict, %d before the block, want 5 and 4", n, refused.Load())
 	}
 	if p := browsers[0].post("/login/second-factor", "code", s.code(key)); p.id != "second_factor_page" {
 		t.Errorf("the right code got in: %s", p.id)
 	}
+}
+
+// What is counted is told to whoever watches the server.
+func TestLimits_RefusalsAreCounted(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	counted := map[string]int{}
+	s := setup(t, Config{Refused: func(action, reason string) {
+		mu.Lock()
+		defer mu.Unlock()
+		counted[action+" "+reason]++
+	}})
+	s.createAlice()
+	for range 7 {
+		s.browser().login(alice, "wrong")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if counted["login wrong"] != 5 || counted["login blocked"] != 2 {
+		t.Errorf("%v", counted)
+	}
+}
+
+// The cookie of a known browser lasts, and is for this host and no script.
+func TestLimits_Cookie(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{})
+	s.createAlice()
+	r := httptest.NewRequest(http.MethodPost, "/login", strings.NewReader(url.Values{"username": {alice}, "password": {alicePassword}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	s.login(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.Name != knownCookie {
+			continue
+		}
+		if !c.Secure || !c.HttpOnly || c.Path != "/" || c.Domain != "" || c.SameSite != http.SameSiteLaxMode || c.MaxAge != 90*24*60*60 {
+			t.Errorf("%+v", c)
+		}
+		return
+	}
+	t.Error("no cookie")
 }

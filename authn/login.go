@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -30,11 +29,11 @@ type Prompt struct {
 
 // Ask renders the page of the step that is due: the password, the second factor, or the enrolment of one.
 func (a *Authn) Ask(w http.ResponseWriter, r *http.Request, p Prompt) {
-	v := view{journey: journeyOf(p.Hidden), client: p.Client, status: http.StatusOK}
+	v := view{journey: journeyOf(p.Hidden), client: p.Client, status: http.StatusOK, without: p.Without, fresh: p.Fresh, acr: p.ACR}
 	hash := a.LoginHash(r)
 	if p.Login == nil || p.Fresh || hash == nil || !p.Factor && !a.factorDue(p.Login, p.ACR) {
 		if name, err := normalizeUsername(p.LoginHint); err == nil {
-			v.username = name
+			v.username, v.hint = name, p.LoginHint
 		}
 		a.loginPage(w, r, v)
 		return
@@ -57,7 +56,14 @@ type view struct {
 	status   int
 	problem  string
 	username string
-	attempts int
+	fresh    bool   // the customer must log in anew, at another provider too
+	acr      string // that is required, there too
+	hint     string // who is expected there
+
+	elsewhere bool // the problem is another provider's
+
+	kind    string   // of the second factor that the customer chose
+	without []string // kinds of second factors that do not do
 }
 
 // again is the view of a step that the customer must repeat.
@@ -65,18 +71,13 @@ func (a *Authn) again(r *http.Request, j journey, status int, problem string) vi
 	return view{journey: j, client: a.client(r.Context(), j), status: status, problem: a.pages.Text(problem)}
 }
 
-// fieldAttempts counts how often the login page was answered. It is the visitor's own and decides nothing but whether the
-// page says "too many attempts": said because of the customer's row, it would tell that the name exists.
-const fieldAttempts = "attempt"
-
 func (a *Authn) loginPage(w http.ResponseWriter, r *http.Request, v view) {
-	page := web.Login{Action: "/login", Client: v.client, Username: v.username, Problem: v.problem, Hidden: v.hidden()}
-	if v.attempts > 0 {
-		page.Hidden = v.hidden(web.Field{Name: fieldAttempts, Value: strconv.Itoa(v.attempts)})
-	}
+	page := web.Login{Action: "/login", Client: v.client, Username: v.username, Problem: v.problem, Hidden: v.hidden(), RecoverURL: v.link(recoverPath)}
+	a.offerPasskey(&page, v)
 	if a.config.SignUp {
 		page.SignUpURL = v.link("/sign-up")
 	}
+	page.Providers, page.Elsewhere = a.providerButtons(v), v.elsewhere
 	a.shown(r, a.pages.Login(w, v.status, page))
 }
 
@@ -144,10 +145,8 @@ func (a *Authn) login(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, errRefused):
 		v := a.again(r, j, http.StatusForbidden, "problem.credentials")
 		v.username = typed
-		v.attempts, _ = strconv.Atoi(form.Get(fieldAttempts))
-		v.attempts = min(max(v.attempts, 0), 1000) + 1
-		if v.attempts >= a.config.MaxFailures {
-			v.problem, v.status = a.pages.Text("problem.locked"), http.StatusTooManyRequests
+		if text, blocked := a.retryAfter(w, err); blocked {
+			v.problem, v.status = text, http.StatusTooManyRequests
 		}
 		if a.atInterval(r.Context(), start) {
 			a.loginPage(w, r, v)
@@ -157,15 +156,34 @@ func (a *Authn) login(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errRefused is all that the outside learns of an attempt.
-var errRefused = errors.New("authn: refused")
-
 // enter checks a password and, if it is right, gives the browser a login.
 func (a *Authn) enter(w http.ResponseWriter, r *http.Request, typed, password string) error {
-	ctx := r.Context()
-	c, err := a.credentials(ctx, typed)
+	c, upgrade, err := a.checkCredentials(r.Context(), visitOf(r), typed, password)
 	if err != nil {
 		return err
+	}
+	err = a.begin(w, r, c, upgrade)
+	if errors.Is(err, storage.ErrNotFound) { // disabled or blocked meanwhile
+		return a.countFailure(r.Context(), c.CustomerID, visitOf(r), amrPassword, a.loginBuckets(c)...)
+	}
+	return err
+}
+
+// checkCredentials looks for the customer whose user name and password these are. It returns errRefused, a *Blocked or ErrBusy; what was
+// wrong has been counted. Whoever lets the customer in gives the Bucket to BeginLogin, which has the last word. One round trip when it is
+// right, two when it is wrong.
+func (a *Authn) checkCredentials(ctx context.Context, visit storage.Visit, typed, password string) (*storage.Credentials, *storage.NewPasswordHash, error) {
+	if a.hasher.busy() { // not even a look
+		return nil, nil, ErrBusy
+	}
+	c, err := a.credentials(ctx, visit, typed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Wait > 0 {
+		a.refused("login", "blocked")
+		a.log.Warn("login.blocked", zap.Stringer("customer", c.CustomerID), zap.Duration("blocked", c.Wait))
+		return nil, nil, &Blocked{c.Wait}
 	}
 	if len(password) > longestPassword {
 		password = "" // never right, at the usual price
@@ -173,62 +191,58 @@ func (a *Authn) enter(w http.ResponseWriter, r *http.Request, typed, password st
 	password = normalizePassword(password)
 	right, outdated, err := a.hasher.check(ctx, c.PasswordHash, password)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if c.CustomerID == uuid.Nil {
-		a.log.Info("login.unknown_customer")
-		return errRefused
+	if !right || c.Disabled || c.CustomerID == uuid.Nil {
+		return nil, nil, a.countFailure(ctx, c.CustomerID, visit, amrPassword, a.loginBuckets(c)...)
 	}
-	if !right || c.Disabled {
-		return a.failed(ctx, c.CustomerID, amrPassword)
+	if !outdated {
+		return c, nil, nil
 	}
-	var upgrade *storage.NewPasswordHash
-	if outdated {
-		hash, err := a.hasher.hash(ctx, password)
-		if err != nil {
-			return err
-		}
-		upgrade = &storage.NewPasswordHash{Old: c.PasswordHash, New: hash}
-	}
-	err = a.begin(w, r, c.CustomerID, c.HasSecondFactor, upgrade)
-	if errors.Is(err, storage.ErrNotFound) {
-		a.log.Warn("login.locked", zap.Stringer("customer", c.CustomerID))
-		return errRefused
-	}
-	return err
+	hash, err := a.hasher.hash(ctx, password)
+	return c, &storage.NewPasswordHash{Old: c.PasswordHash, New: hash}, err
 }
 
 // credentials finds what the password is checked against; for a name that does not exist, what no password matches.
-func (a *Authn) credentials(ctx context.Context, typed string) (*storage.Credentials, error) {
+func (a *Authn) credentials(ctx context.Context, visit storage.Visit, typed string) (*storage.Credentials, error) {
 	name, err := normalizeUsername(typed)
 	if err != nil {
 		name = "" // nobody's, and looked up all the same
 	}
-	c, err := a.db.FindCredentials(ctx, a.config.Tenant, name)
-	if errors.Is(err, storage.ErrNotFound) {
-		return &storage.Credentials{PasswordHash: a.hasher.dummy}, nil
+	c, err := a.db.FindCredentials(ctx, a.config.Tenant, name, visit)
+	if err == nil && c.CustomerID == uuid.Nil {
+		c.PasswordHash = a.hasher.dummy
 	}
 	return c, err
 }
 
+// loginBuckets are where a wrong password is counted. In a browser that the customer is known by nobody else's attempts matter, nor do
+// its own for others.
+func (a *Authn) loginBuckets(c *storage.Credentials) []storage.Bucket {
+	if c.Known {
+		return []storage.Bucket{a.strict(c.Bucket)}
+	}
+	return []storage.Bucket{a.loose(c.Address), a.strict(c.Bucket)}
+}
+
 // begin makes the login of a customer whose password was right.
-func (a *Authn) begin(w http.ResponseWriter, r *http.Request, customer uuid.UUID, hasFactor bool, upgrade *storage.NewPasswordHash) error {
+func (a *Authn) begin(w http.ResponseWriter, r *http.Request, c *storage.Credentials, upgrade *storage.NewPasswordHash) error {
 	value, hash := newCookie()
-	n := storage.NewLogin{Hash: hash, Replaces: a.LoginHash(r), AMR: []string{amrPassword}, Lifetime: stepLifetime, Visit: visitOf(r)}
-	if !hasFactor && !a.config.RequireSecondFactor {
+	n := storage.NewLogin{Hash: hash, Replaces: a.LoginHash(r), AMR: []string{amrPassword}, Lifetime: stepLifetime, Visit: a.visit(w, r), Bucket: c.Bucket}
+	if !c.HasSecondFactor && !a.config.RequireSecondFactor {
 		n.ACR, n.Lifetime = CA, a.config.LoginLifetime
 	}
-	if _, err := a.db.BeginLogin(r.Context(), customer, n, upgrade); err != nil {
+	if _, err := a.db.BeginLogin(r.Context(), c.CustomerID, n, upgrade); err != nil {
 		return err
 	}
 	setCookie(w, value)
-	a.log.Info("login.password", zap.Stringer("customer", customer), zap.String("acr", n.ACR), zap.Bool("hash_upgraded", upgrade != nil))
+	a.log.Info("login.password", zap.Stringer("customer", c.CustomerID), zap.String("acr", n.ACR), zap.Bool("hash_upgraded", upgrade != nil))
 	return nil
 }
 
 // visitOf is where a request comes from.
 func visitOf(r *http.Request) storage.Visit {
-	v := storage.Visit{Address: r.RemoteAddr, UserAgent: r.UserAgent()}
+	v := storage.Visit{Address: r.RemoteAddr, UserAgent: r.UserAgent(), Browser: browserOf(r)}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		v.Address = host
 	}
@@ -239,30 +253,6 @@ func visitOf(r *http.Request) storage.Visit {
 }
 
 const longestUserAgent = 512 // bytes; of a browser that says more nobody learns anything
-
-// failed counts a refused attempt, and returns errRefused or errLocked. It is counted even if the visitor has left: going
-// away must not make a guess free.
-func (a *Authn) failed(ctx context.Context, customer uuid.UUID, amr string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	locked, err := a.db.RecordFailure(ctx, customer, a.config.MaxFailures, a.config.LockFor)
-	if err != nil {
-		return err
-	}
-	a.log.Warn("login.refused", zap.Stringer("customer", customer), zap.String("amr", amr), zap.Bool("locked", locked))
-	if locked {
-		return errLocked
-	}
-	return errRefused
-}
-
-// errLocked is told apart from errRefused only where the customer has shown the password.
-var errLocked = lockedError{}
-
-type lockedError struct{}
-
-func (lockedError) Error() string        { return "authn: locked" }
-func (lockedError) Is(target error) bool { return target == errRefused }
 
 // refusalInterval hides what a refusal took: a name that exists costs a statement more than one that does not, and an
 // imported hash another price.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +22,8 @@ var (
 	ErrWrongCode    = errors.New("authn: not the code, or not one any more")
 	ErrTooManyCodes = errors.New("authn: too many codes in an hour")
 	ErrNoChannel    = errors.New("authn: no code can be sent there")
+
+	errNoCode = fmt.Errorf("%w: there is none", ErrWrongCode) // no verdict
 )
 
 // Channels by which codes are sent (package reach has the same names).
@@ -56,6 +59,8 @@ type CodeRequest struct {
 	To         Destination
 	Purpose    string // "login", "recovery" …
 	Binding    []byte // what alone it is good for: the hash of a login, the digest of a payment
+
+	Name string // part of the customer's, "" for none: who only pretends to be us does not know it
 
 	// Zero values are replaced by the defaults.
 	Length   int           // 6
@@ -114,7 +119,11 @@ func (q *CodeRequest) fill(text func(key string, values ...string) string) {
 	}
 	if q.Compose == nil {
 		q.Compose = func(code string, lifetime time.Duration) (string, string) {
-			return text("code.subject"), text("code.text", "code", code, "minutes", fmt.Sprint(int(lifetime.Minutes())))
+			values := []string{"code", code, "minutes", strconv.Itoa(int(lifetime.Minutes()))}
+			if q.Name == "" {
+				return text("code.subject"), text("code.text", values...)
+			}
+			return text("code.subject"), text("code.text_name", append(values, "name", q.Name)...)
 		}
 	}
 }
@@ -138,7 +147,7 @@ func newCode(length int, alphabet string) string {
 func (a *Authn) CheckCode(ctx context.Context, customer uuid.UUID, purpose string, binding []byte, typed string) (*storage.OneTimeCode, error) {
 	c, err := a.db.TryCode(ctx, customer, purpose, binding, codeAttempts)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, ErrWrongCode
+		return nil, errNoCode
 	}
 	if err != nil {
 		return nil, err

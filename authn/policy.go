@@ -47,7 +47,7 @@ var DefaultPolicy = Policy{
 	ApprovePayment: {ACR: SCA},
 }
 
-func (p Policy) check() error {
+func (p Policy) check(factorKinds []string) error {
 	var wrong []error
 	for action, r := range p {
 		if _, known := DefaultPolicy[action]; !known {
@@ -64,8 +64,6 @@ func (p Policy) check() error {
 	}
 	return errors.Join(wrong...)
 }
-
-var factorKinds = []string{storage.TOTP, storage.RecoveryCodes, storage.Passkey, storage.EmailFactor, storage.SMSFactor}
 
 // Rule is the one for an action.
 func (a *Authn) Rule(action Action) Rule {
@@ -100,20 +98,37 @@ func (a *Authn) Meets(login *storage.Login, r Rule) *Prompt {
 // Guard lets a page of the customer's own run for a login that does for the action. Otherwise it asks for what is missing and
 // returns false; the customer comes back to page.
 func (a *Authn) Guard(w http.ResponseWriter, r *http.Request, action Action, page string) (*storage.Visitor, bool) {
-	p := &Prompt{}
-	if hash := a.LoginHash(r); hash != nil {
-		v, err := a.db.FindLogin(r.Context(), hash)
-		switch {
-		case err == nil:
-			if p = a.Meets(&v.Login, a.Rule(action)); p == nil {
-				return v, true
-			}
-		case !errors.Is(err, storage.ErrNotFound):
-			a.fail(w, r, err)
-			return nil, false
-		}
+	return a.GuardBy(w, r, a.Rule(action), page)
+}
+
+// GuardBy is Guard by a rule that is not an action's alone, such as that of [Authn.TransactionRule].
+func (a *Authn) GuardBy(w http.ResponseWriter, r *http.Request, rule Rule, page string) (*storage.Visitor, bool) {
+	v, lacks, err := a.look(r, rule)
+	switch {
+	case err != nil:
+		a.fail(w, r, err)
+		return nil, false
+	case lacks == nil:
+		return v, true
 	}
-	p.Hidden = ToPage(page)
-	a.Ask(w, r, *p)
+	lacks.Hidden = ToPage(page)
+	a.Ask(w, r, *lacks)
 	return nil, false
+}
+
+// look finds the visitor, and what their login lacks for a rule; nil: nothing.
+func (a *Authn) look(r *http.Request, rule Rule) (*storage.Visitor, *Prompt, error) {
+	hash := a.LoginHash(r)
+	if hash == nil {
+		return nil, &Prompt{}, nil
+	}
+	v, err := a.db.FindLogin(r.Context(), hash)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil, &Prompt{}, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	v.From = visitOf(r)
+	return v, a.Meets(&v.Login, rule), nil
 }

@@ -51,7 +51,8 @@ func TestTOTP_EnrolmentAndLogin(t *testing.T) {
 		t.Errorf("a wrong code changed the secret, or says nothing: %q", p.problem())
 	}
 	code := s.code(key)
-	p = b.post("/login/enrol", "code", code[:3]+" "+code[3:]).want(t, "consent_page")
+	b.post("/login/enrol", "code", code[:3]+" "+code[3:]).want(t, "recovery_codes_page")
+	p = b.get(journeyURL).want(t, "consent_page")
 	if want := fmt.Sprintf("%s %s pwd,otp,mfa", id, SCA); !strings.Contains(p.body, want) {
 		t.Errorf("logged in as %q, want %q (RFC 8176)", p.body, want)
 	}
@@ -199,7 +200,7 @@ func TestSealed_TablesHoldNoPlainText(t *testing.T) {
 	plain := [][]byte{[]byte("bob.the"), []byte("Robert"), []byte("heron.example"), []byte("700123456"), []byte("Holiday"), []byte("0098-77"),
 		[]byte(alicePassword), begun, []byte(begun.String()), []byte(b.cookie())}
 	s.scan(t, plain)
-	b.post("/login/enrol", "code", s.code(begun)).want(t, "consent_page")
+	b.post("/login/enrol", "code", s.code(begun)).want(t, "recovery_codes_page")
 	s.scan(t, append(plain, []byte(b.cookie())))
 
 	// What was sealed for one login or customer opens for no other.

@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -98,7 +99,12 @@ func serve(t *testing.T, dsn string, c Config) *server {
 	s.Mount(r)
 	r.HandleFunc("/authorize", s.authorize)
 	r.HandleFunc("/consents", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `<main id="consents_page">`) })
-	s.http = httptest.NewTLSServer(pages.Protect(r))
+	s.http = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if from := q.Header.Get("Test-From"); from != "" { // as package authz does for a proxy
+			q.RemoteAddr = net.JoinHostPort(from, "0")
+		}
+		pages.Protect(r).ServeHTTP(w, q)
+	}))
 	t.Cleanup(s.http.Close)
 	s.url, _ = url.Parse(s.http.URL)
 	return s
@@ -139,14 +145,15 @@ func (s *server) create(n NewCustomer) uuid.UUID {
 // browser has a cookie jar of its own.
 type browser struct {
 	*http.Client
-	s *server
+	s    *server
+	from string // the address that it has, if not this machine's
 }
 
 func (s *server) browser() *browser {
 	jar, _ := cookiejar.New(nil)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.http.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}, ForceAttemptHTTP2: true}
 	s.t.Cleanup(transport.CloseIdleConnections)
-	return &browser{&http.Client{Jar: jar, Transport: transport}, s}
+	return &browser{Client: &http.Client{Jar: jar, Transport: transport}, s: s}
 }
 
 // page is what a browser shows in the end.
@@ -155,6 +162,7 @@ type page struct {
 	id     string // of main
 	body   string
 	at     *url.URL
+	header http.Header
 }
 
 var (
@@ -184,6 +192,9 @@ func (p page) want(t *testing.T, id string) page {
 
 func (b *browser) do(r *http.Request) page {
 	b.s.t.Helper()
+	if b.from != "" {
+		r.Header.Set("Test-From", b.from)
+	}
 	resp, err := b.Do(r)
 	if err != nil {
 		b.s.t.Error(err)
@@ -194,7 +205,7 @@ func (b *browser) do(r *http.Request) page {
 	if err != nil {
 		b.s.t.Error(err)
 	}
-	return page{resp.StatusCode, find(mainID, string(body)), string(body), resp.Request.URL}
+	return page{resp.StatusCode, find(mainID, string(body)), string(body), resp.Request.URL, resp.Header}
 }
 
 func (b *browser) get(path string) page {
@@ -243,7 +254,8 @@ func (s *server) enrolled() (uuid.UUID, totp) {
 	defer func() { s.acr = was }()
 	p := b.login(alice, alicePassword).want(s.t, "enrol_page")
 	key := totpOf(s.t, p.secret())
-	b.post("/login/enrol", "code", s.code(key)).want(s.t, "consent_page")
+	b.post("/login/enrol", "code", s.code(key)).want(s.t, "recovery_codes_page")
+	b.get(journeyURL).want(s.t, "consent_page")
 	s.clock.Add(totpPeriod) // that code is used
 	return id, key
 }

@@ -2,15 +2,16 @@ package authn
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base32"
-	"errors"
 	"image"
 	"image/color"
 	"image/draw"
 	"image/png"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -34,8 +35,6 @@ const (
 	totpSkew   = 1  // steps that a clock may be off (RFC 6238 §5.2)
 )
 
-func (totp) amr() string { return amrOTP }
-
 func (secret totp) verify(code string, now time.Time) (int64, bool) {
 	current := now.Unix() / totpPeriod
 	for _, step := range []int64{current, current - 1, current + 1} {
@@ -56,98 +55,59 @@ func (secret totp) String() string {
 	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(secret)
 }
 
-// showEnrol answers GET /login/enrol.
-func (a *Authn) showEnrol(w http.ResponseWriter, r *http.Request) {
-	j, err := readJourney(r.URL.Query())
-	if err != nil {
-		a.refuse(w, r, http.StatusBadRequest)
-		return
-	}
-	hash, visitor := a.visitor(w, r, j)
-	if visitor == nil {
-		return
-	}
-	if len(visitor.Confirmed()) > 0 { // it is not replaced: then the password alone would do
-		a.goOn(w, r, j.next())
-		return
-	}
-	a.enrolPage(w, r, view{journey: j, client: a.client(r.Context(), j), status: http.StatusOK}, hash, visitor)
+// totpFactor is the kind of factor that authenticator apps are.
+type totpFactor struct{}
+
+func (totpFactor) Kind() string               { return storage.TOTP }
+func (totpFactor) Strength() Strength         { return Strong }
+func (totpFactor) Available(*Config) bool     { return true }
+func (totpFactor) Label(text TextFunc) string { return text("factor.totp") }
+
+func (totpFactor) Ask(_ context.Context, q FactorRequest) (web.FactorPart, error) {
+	return web.FactorPart{How: q.Text("second_factor.app"), Inputs: []web.Input{codeInput(q)}}, nil
 }
 
-// enrol answers POST /login/enrol: the first code shows that the app has the secret. Wrong ones are not counted, since
-// there is nothing to guess: the secret stands on the page.
-func (a *Authn) enrol(w http.ResponseWriter, r *http.Request) {
-	form, j, ok := a.readForm(w, r, "code")
-	if !ok {
-		return
+// codeInput takes a code of digits.
+func codeInput(q FactorRequest) web.Input {
+	return web.Input{
+		Name: "code", Label: q.Text("second_factor.code"), Type: "text", Code: true, Pattern: "[0-9 ]{6,9}", MaxLength: 9,
+		InputMode: "numeric", Autocomplete: "one-time-code",
 	}
-	hash, visitor := a.visitor(w, r, j)
-	if visitor == nil {
-		return
-	}
-	if len(visitor.Confirmed()) > 0 {
-		a.goOn(w, r, j.next())
-		return
-	}
-	again := func(status int, problem string) {
-		a.enrolPage(w, r, a.again(r, j, status, problem), hash, visitor)
-	}
-	code := digits(form.Get("code"))
-	f := visitor.Begun(storage.TOTP)
-	switch {
-	case code == "":
-		again(http.StatusUnprocessableEntity, "problem.missing")
-		return
-	case f == nil: // another login has begun anew
-		again(http.StatusForbidden, "problem.code")
-		return
-	}
-	kind, err := open(f)
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	step, ok := kind.verify(code, a.now())
-	if !ok {
-		again(http.StatusForbidden, "problem.code")
-		return
-	}
-	err = a.complete(w, r, hash, visitor, f, kind, step)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		a.fail(w, r, err)
-		return
-	}
-	a.goOn(w, r, j.next()) // also when the login has ended or was locked meanwhile: it is asked for again
 }
 
-// enrolPage shows the secret that this login has begun with, or begins.
-func (a *Authn) enrolPage(w http.ResponseWriter, r *http.Request, v view, loginHash []byte, visitor *storage.Visitor) {
-	f := visitor.Begun(storage.TOTP)
-	if f == nil {
-		secret := make([]byte, totpSecret)
-		rand.Read(secret)
-		var err error
-		f, err = a.db.BeginFactor(r.Context(), visitor.CustomerID, loginHash, storage.TOTP, secret)
-		if errors.Is(err, storage.ErrConflict) { // confirmed meanwhile
-			a.goOn(w, r, v.next())
-			return
-		}
-		if err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		a.log.Info("login.enrolment_begun", zap.Stringer("customer", visitor.CustomerID), zap.String("factor", storage.TOTP))
-	}
-	profile, err := visitor.Customer.Profile()
+func (totpFactor) Verify(_ context.Context, q FactorRequest, form url.Values) (Shown, error) {
+	code, err := q.typed(form)
 	if err != nil {
-		a.fail(w, r, err)
-		return
+		return Shown{}, err
 	}
-	page := web.EnrolTOTP{
-		Action: "/login/enrol", Hidden: v.hidden(), Client: v.client, Problem: v.problem,
-		Secret: totp(f.Secret).String(), Account: profile.Username, Issuer: a.config.Issuer,
+	for _, f := range q.Factors {
+		if step, ok := totp(f.Secret).verify(code, q.Now); ok {
+			return Shown{storage.CountedCode{Factor: f, Step: step}, []string{amrOTP}}, nil
+		}
 	}
-	key, err := keyURI(a.config.Issuer, profile.Username, f.Secret)
+	return Shown{}, ErrWrongCode
+}
+
+func (totpFactor) Begin(context.Context, FactorRequest, url.Values) ([]byte, error) {
+	secret := make([]byte, totpSecret)
+	rand.Read(secret)
+	return secret, nil
+}
+
+// Confirm takes the first code, which shows that the app has the secret. There is nothing to guess: it stands on the page.
+func (f totpFactor) Confirm(ctx context.Context, q FactorRequest, form url.Values) (Shown, error) {
+	return f.Verify(ctx, q, form)
+}
+
+func (totpFactor) EnrolPage(w http.ResponseWriter, status int, q FactorRequest, f web.EnrolFrame) error {
+	a := q.Authn
+	profile, err := q.Visitor.Customer.Profile()
+	if err != nil {
+		return err
+	}
+	secret := q.Factors[0].Secret
+	page := web.EnrolTOTP{EnrolFrame: f, Secret: totp(secret).String(), Account: profile.Username, Issuer: a.config.Issuer}
+	key, err := keyURI(a.config.Issuer, profile.Username, secret)
 	if err == nil {
 		page.URI = key.String()
 		page.QRPNG, err = qrPNG(key)
@@ -155,7 +115,7 @@ func (a *Authn) enrolPage(w http.ResponseWriter, r *http.Request, v view, loginH
 	if err != nil { // the secret can still be typed
 		a.log.Warn("no QR code", zap.Error(err))
 	}
-	a.shown(r, a.pages.EnrolTOTP(w, v.status, page))
+	return a.pages.EnrolTOTP(w, status, page)
 }
 
 // keyURI is what authenticator apps read; a colon parts issuer and account there.

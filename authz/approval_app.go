@@ -57,6 +57,7 @@ type appCall struct {
 	customer uuid.UUID
 	subject  string // the customer, as the app knows them
 	login    *storage.Authorization
+	profile  *storage.Customer
 }
 
 func (s *Server) serveApp(w http.ResponseWriter, r *http.Request, answer appHandler) {
@@ -86,7 +87,7 @@ func (s *Server) authenticateApp(r *http.Request) (*appCall, error) {
 	if a.live == nil || a.token.Actor != nil || !slices.Contains(a.token.Scopes(), scopeApprovals) {
 		return nil, errAppScope
 	}
-	return &appCall{a.client, a.live.Customer.ID, a.token.Subject, &a.live.Authorization}, nil
+	return &appCall{a.client, a.live.Customer.ID, a.token.Subject, &a.live.Authorization, &a.live.Customer}, nil
 }
 
 // refuseApp answers with an error as JSON; what is wrong with the token stands in a challenge too (RFC 6750 §3, RFC 9470 §3).
@@ -249,6 +250,9 @@ func (s *Server) opened(r *http.Request, call *appCall, stored *storage.Journey,
 	}
 	var document []byte
 	why := s.usable(j, call.customer)
+	if why == nil {
+		why = s.narrow(j, call.profile)
+	}
 	if why == nil {
 		document, why = s.document(j)
 	}

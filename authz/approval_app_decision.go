@@ -166,7 +166,7 @@ func (s *Server) approveBySignature(r *http.Request, j *journey, document []byte
 	}
 	rules := j.client.Rules()
 	return undecidedInApp(s.db.ApproveBy(r.Context(), by.uses, by.login, storage.Approval{
-		RequestURIHash: j.RequestURIHash, ClientID: j.client.ID, AccountIDs: d.Accounts,
+		RequestURIHash: j.RequestURIHash, ClientID: j.client.ID, AccountIDs: d.Accounts, Without: j.without,
 		CodeLifetime: rules.CodeLifetime, TokenLifetime: rules.AccessTokenLifetime,
 	}))
 }

@@ -63,7 +63,7 @@ func (s *Server) showApprovals(w http.ResponseWriter, r *http.Request, v *storag
 	}
 	page := web.Approvals{
 		Customer: profile.Name, SignOutAction: "/sign-out", AllowAction: allowPath, UserCodeAction: userCodePath, SilenceAction: silencePath,
-		ConsentsURL: consent.CustomerPath, HasUserCode: in.HasUserCode, Problem: problem,
+		ConsentsURL: consent.CustomerPath, TransactionsURL: consent.TransactionsPath, Transactions: in.Transactions, HasUserCode: in.HasUserCode, Problem: problem,
 		PushKey: s.pushPublicKey(), SubscriptionsURL: subscriptionsPath, WorkerURL: workerPath,
 	}
 	if page.Customer == "" {

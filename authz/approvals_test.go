@@ -430,7 +430,7 @@ func TestApprovals_UserCode(t *testing.T) {
 	elsewhere, tpp := s.Browser(t), s.Client("tpp")
 	page = elsewhere.Login(t, elsewhere.Authorize(t, tpp.ID, tpp.Push(t, map[string]string{"acr_values": authn.SCA}))).Is(t, "enrol_page")
 	secret, now := secretOf(t, page), time.Now()
-	elsewhere.Submit(t, page, url.Values{"code": {codeOf(t, secret, now)}}).Is(t, "consent_page")
+	elsewhere.Continue(t, elsewhere.Submit(t, page, url.Values{"code": {codeOf(t, secret, now)}}).Is(t, "recovery_codes_page")).Is(t, "consent_page")
 	page = browser.Post(t, s.Issuer+"/approvals/user-code", url.Values{"do": {"save"}, "user_code": {"0049"}}).Is(t, "second_factor_page")
 	if n := s.Count(t, "SELECT count(*) FROM customers WHERE user_code_hash IS NOT NULL"); n != 0 {
 		t.Error("a code was set without the second factor")

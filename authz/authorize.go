@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -28,6 +29,7 @@ type journey struct {
 	page      *web.Client // the client, as pages show it
 	uri       string      // request_uri
 	loginHash []byte
+	without   []string // scopes that were asked for and are not for this customer
 }
 
 // authorize answers GET and POST /authorize (RFC 6749 §3.1). It is the dispatcher of a journey: each step (login, second
@@ -148,8 +150,12 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		})
 		return
 	}
+	if err := s.narrow(j, j.Customer); err != nil {
+		s.giveUp(w, r, j, err)
+		return
+	}
 	if s.agreedBefore(j) {
-		s.approve(w, r, c, uri, j.loginHash, nil)
+		s.approve(w, r, c, uri, storage.Approval{LoginHash: j.loginHash, Without: j.without})
 		return
 	}
 	if quiet {
@@ -196,7 +202,11 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 		matching = s.numberProof(j.loginHash, j.uri, j.request.Number)
 		page.Hidden = append(page.Hidden, web.Field{Name: "matching", Value: matching})
 	}
-	page.Hidden = append(page.Hidden, web.Field{Name: "shown", Value: s.pageProof(j.loginHash, j.uri, accounts, matching)})
+	without := strings.Join(j.without, " ")
+	if without != "" {
+		page.Hidden = append(page.Hidden, web.Field{Name: "without", Value: without})
+	}
+	page.Hidden = append(page.Hidden, web.Field{Name: "shown", Value: s.pageProof(j.loginHash, j.uri, accounts, matching, without)})
 	page.Customer = profile.Name
 	if page.Customer == "" {
 		page.Customer = profile.Username
@@ -219,12 +229,12 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, j *journey, 
 
 // pageProof proves that a page was shown to a login. A decision is taken only with it: else a page that was shown to one
 // customer could be answered as another who has logged in since, and one that nobody would be shown could be answered. It
-// covers what the page demands: that accounts are picked, and which number is right.
-func (s *Server) pageProof(loginHash []byte, uri, accounts, matching string) string {
+// covers what the page demands: that accounts are picked, which number is right, and which scopes are left out.
+func (s *Server) pageProof(loginHash []byte, uri, accounts, matching, without string) string {
 	mac := hmac.New(sha256.New, s.pageKey)
 	mac.Write(loginHash)
 	mac.Write(requestURIHash(uri))
-	mac.Write([]byte(accounts + "\x00" + matching))
+	mac.Write([]byte(accounts + "\x00" + matching + "\x00" + without))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
@@ -237,6 +247,10 @@ func (s *Server) askAgain(w http.ResponseWriter, r *http.Request, c *fapi.Client
 	}
 	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) {
 		s.undecided(w, r, c, uri)
+		return
+	}
+	if err := s.narrow(j, j.Customer); err != nil {
+		s.giveUp(w, r, j, err)
 		return
 	}
 	s.askConsent(w, r, j, s.pages.Text(problem))

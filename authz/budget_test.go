@@ -150,12 +150,12 @@ var budgets = []flow{
 	{"key set", 0, 0, 0, document("/jwks")},
 
 	// The person's own steps. Each answers with a redirect to /authorize, which is counted there.
-	{"login: password", 2, 2, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+	{"login: password", 2, 3, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		p, c := newPerson(t), s.Client("tpp")
 		page := p.get(t, s, authorizePath(c, c.Push(t, nil))).Is(t, "login_page")
 		return func(t *testing.T) *authztest.Answer { return p.submit(t, s, page, credentials).Answer }
 	}},
-	{"login: password, again in the same browser", 2, 3, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+	{"login: password, again in the same browser", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		p, c := loggedIn(t, s), s.Client("tpp")
 		page := p.get(t, s, authorizePath(c, c.Push(t, map[string]string{"prompt": "login"}))).Is(t, "login_page")
 		return func(t *testing.T) *authztest.Answer { return p.submit(t, s, page, credentials).Answer }
@@ -164,7 +164,7 @@ var budgets = []flow{
 
 // factorBudgets are of a customer who shows a second factor.
 var factorBudgets = []flow{
-	{"login: second factor, enrolled on the spot", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+	{"login: second factor, enrolled on the spot", 3, 8, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		s.SQL(t, "DELETE FROM second_factors")
 		p := newPerson(t)
 		page := p.factorPage(t, s).Is(t, "enrol_page")
@@ -172,7 +172,7 @@ var factorBudgets = []flow{
 			return p.submit(t, s, page, url.Values{"code": {codeOf(t, secretOf(t, page), time.Now())}}).Answer
 		}
 	}},
-	{"login: second factor", 2, 4, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
+	{"login: second factor", 2, 5, 0, func(t *testing.T, s *authztest.Server) func(*testing.T) *authztest.Answer {
 		s.SQL(t, "DELETE FROM second_factors")
 		p := newPerson(t)
 		page := p.factorPage(t, s).Is(t, "enrol_page")
@@ -237,7 +237,7 @@ func (f flow) check(t *testing.T, s *authztest.Server) {
 // connection learns since when used identifiers are remembered.
 func inBackground(sql string) bool {
 	for _, words := range []string{"INTO replay_memory", "ORDER BY c.client_id", "FROM signing_keys", "FROM data_keys", "LISTEN ",
-		"WHERE expires_at < now()", "a.expires_at < now()", "WHERE published_until < now()", "UPDATE notifications SET attempts", "UPDATE notifications SET due_at", "min(due_at)", "INTO client_logos AS claimed", "DELETE FROM client_logos", "-- ping"} {
+		"WHERE expires_at < now()", "a.expires_at < now()", "WHERE published_until < now()", "UPDATE notifications SET attempts", "UPDATE notifications SET due_at", "min(due_at)", "INTO client_logos AS claimed", "DELETE FROM client_logos", "-- ping", "account_deletions", "begin", "commit"} {
 		if strings.Contains(sql, words) {
 			return true
 		}

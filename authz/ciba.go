@@ -26,6 +26,7 @@ import (
 type CIBA struct {
 	Lifetime    time.Duration    // of a request for which the client asks no other, and the longest; default 5 minutes
 	MaxOpen     int              // requests that may wait for one customer; default 5
+	Notices     int              // an hour, of which one customer is told, some more at once; default 20
 	HintIssuers fapi.HintIssuers // whose login_hint_tokens count
 }
 
@@ -44,6 +45,9 @@ func (c *CIBA) fill() {
 	if c.MaxOpen == 0 {
 		c.MaxOpen = 5
 	}
+	if c.Notices == 0 {
+		c.Notices = 20
+	}
 }
 
 func (c *CIBA) check() error {
@@ -51,8 +55,8 @@ func (c *CIBA) check() error {
 	if c.Lifetime != 0 && (c.Lifetime < shortestBackchannel || c.Lifetime > longestBackchannel) {
 		wrong = append(wrong, fmt.Errorf("ciba lifetime %v: must be from %v to %v", c.Lifetime, shortestBackchannel, longestBackchannel))
 	}
-	if c.MaxOpen < 0 {
-		wrong = append(wrong, fmt.Errorf("ciba max open %d: must not be negative", c.MaxOpen))
+	if c.MaxOpen < 0 || c.Notices < 0 {
+		wrong = append(wrong, fmt.Errorf("ciba max open %d, notices %d: must not be negative", c.MaxOpen, c.Notices))
 	}
 	for issuer, keys := range c.HintIssuers {
 		if issuer == "" || keys == nil || len(keys.Keys) == 0 {
@@ -103,8 +107,11 @@ func (s *Server) authenticateBackchannel(ctx context.Context, r *Request) (Respo
 	err = s.db.PushBackchannel(ctx, r.Uses(), a, storage.Backchannel{
 		Polling:  storage.Polling{CodeHash: engine.CodeHash(answer.AuthReqID), Lifetime: s.backchannelLifetime(q), Interval: pollInterval},
 		Customer: customer, Notify: q.DeliveryMode.Notifies(), AsksCode: r.Client.BackchannelUserCodeParameter, UserCode: q.UserCode,
-		MaxOpen: s.CIBA.MaxOpen, CodeLimit: userCodeLimit,
+		MaxOpen: s.CIBA.MaxOpen, CodeLimit: userCodeLimit, Guesses: s.authn.PerClient("user code", r.Client.ID), Notices: s.cibaNotices(),
 	})
+	if errors.Is(err, storage.ErrWrongUserCode) {
+		s.authn.Refused("user_code", "wrong")
+	}
 	if err != nil {
 		return nil, unasked(a, err)
 	}
@@ -129,6 +136,13 @@ func (s *Server) readBackchannel(ctx context.Context, r *Request) (*fapi.Backcha
 		return nil, err
 	}
 	return r.Client.CheckBackchannelRequest(params, s.DetailTypes)
+}
+
+// cibaNotices keeps clients from ringing a customer all night, who make requests that are over in seconds: what waits is in the list all
+// the same.
+func (s *Server) cibaNotices() storage.Bucket {
+	pause := time.Hour / time.Duration(s.CIBA.Notices)
+	return storage.Bucket{Key: s.db.BucketKey("ciba notices", ""), Limit: storage.Limit{Free: storage.MaxNotices, First: pause, Most: pause, Forget: pause}}
 }
 
 // backchannelLifetime is what the client asks for, within bounds (CIBA Core §7.1).
@@ -163,6 +177,7 @@ func (s *Server) hinted(c *fapi.Client, hint fapi.Hint) (storage.Hinted, error) 
 			h.ID = s.engine.Customer(c, who.Subject)
 		}
 	default:
+		h.Contact = hint.Value
 		h.Username, err = authn.Username(hint.Value)
 	}
 	if err != nil || h.Username == "" && h.ID == uuid.Nil {

@@ -348,7 +348,7 @@ func TestBackchannel_SecondFactor(t *testing.T) {
 			want := authn.CA
 			if test.strong {
 				want = authn.SCA
-				page = browser.Submit(t, page.Is(t, "enrol_page"), url.Values{"code": {codeOf(t, secretOf(t, page), time.Now())}})
+				page = enrolled(t, browser, page)
 			}
 			browser.Decide(t, page, "approve", "12").Is(t, "done_page")
 			answer := pollBackchannel(t, c, b)

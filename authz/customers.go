@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/consent"
@@ -35,6 +36,37 @@ func (s *Server) consentOptions() consent.Options {
 		Failed: func(r *http.Request, cause error) {
 			s.log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(cause))
 		},
+	}
+}
+
+// newTransactions ties transaction authorization to this server's tokens, logins and clients.
+func (s *Server) newTransactions() (*consent.Transactions, error) {
+	o := s.consentOptions()
+	return consent.NewTransactions(consent.TransactionOptions{
+		DB: s.db, Tenant: s.Authn.Tenant, Limits: s.Transactions, Authoriser: s.authn,
+		BaseURL: o.BaseURL, Authenticate: o.Authenticate, Challenge: o.Challenge, Pages: o.Pages, ClientName: o.ClientName,
+		SignOutAction: o.SignOutAction, Zone: o.Zone, Now: o.Now, Failed: o.Failed,
+		Subject: func(clientID string, customer uuid.UUID) string {
+			if c := s.clients.find(clientID); c != nil {
+				return s.engine.Subject(c.Client, customer)
+			}
+			return ""
+		},
+		Customer: func(clientID, subject string) uuid.UUID {
+			if c := s.clients.find(clientID); c != nil {
+				return s.engine.Customer(c.Client, subject)
+			}
+			return uuid.Nil
+		},
+	})
+}
+
+// indexContacts makes customers findable by their addresses whom an older version has stored.
+func (s *Server) indexContacts(ctx context.Context) {
+	if n, err := s.db.IndexContacts(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("addresses of customers not indexed", zap.Error(err))
+	} else if n > 0 {
+		s.log.Info("addresses of customers indexed", zap.Int("customers", n))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -38,7 +39,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.readyToEncrypt(r.Context(), c.Client)
-	proof, right := s.pageProof(loginHash, uri, form.Get("accounts"), form.Get("matching")), true
+	proof, right := s.pageProof(loginHash, uri, form.Get("accounts"), form.Get("matching"), form.Get("without")), true
 	if form.Get("matching") != "" {
 		right = hmac.Equal([]byte(s.numberProof(loginHash, uri, form.Get("number"))), []byte(form.Get("matching")))
 	}
@@ -52,7 +53,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 	case decision == "approve" && form.Get("accounts") == "pick" && len(accounts) == 0:
 		s.askAgain(w, r, c.Client, uri, "problem.accounts")
 	case decision == "approve":
-		s.approve(w, r, c.Client, uri, loginHash, accounts)
+		s.approve(w, r, c.Client, uri, storage.Approval{LoginHash: loginHash, AccountIDs: accounts, Without: strings.Fields(form.Get("without"))})
 	case decision == "deny":
 		s.deny(w, r, c.Client, uri, loginHash, nil)
 	case decision == "report":
@@ -70,13 +71,12 @@ var (
 	errDenied = fapi.Refuse(fapi.AccessDenied, "The customer refused.")
 )
 
-// approve records the yes and sends the code (RFC 6749 §4.1.2). One round trip.
-func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, loginHash []byte, accounts []string) {
+// approve records the yes and sends the code (RFC 6749 §4.1.2). y says whose yes, and to what. One round trip.
+func (s *Server) approve(w http.ResponseWriter, r *http.Request, c *fapi.Client, uri string, y storage.Approval) {
 	code := randomToken()
-	a, err := s.db.Approve(r.Context(), storage.Approval{
-		RequestURIHash: requestURIHash(uri), ClientID: c.ID, LoginHash: loginHash, AccountIDs: accounts,
-		CodeHash: engine.CodeHash(code), CodeLifetime: c.Rules().CodeLifetime, TokenLifetime: c.Rules().AccessTokenLifetime,
-	})
+	y.RequestURIHash, y.ClientID = requestURIHash(uri), c.ID
+	y.CodeHash, y.CodeLifetime, y.TokenLifetime = engine.CodeHash(code), c.Rules().CodeLifetime, c.Rules().AccessTokenLifetime
+	a, err := s.db.Approve(r.Context(), y)
 	if errors.Is(err, storage.ErrNotFound) {
 		s.undecided(w, r, c, uri)
 		return

@@ -70,7 +70,7 @@ func (s *Server) discovery() ([]byte, error) {
 		"claims_parameter_supported":                               true,
 		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "nonce", "sid", "at_hash", "c_hash", "s_hash", "openbanking_intent_id",
 			"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website", "gender",
-			"birthdate", "zoneinfo", "locale", "updated_at", "email", "email_verified", "phone_number", "phone_number_verified", "address"},
+			"birthdate", "zoneinfo", "locale", "updated_at", "email", "email_verified", "phone_number", "phone_number_verified", "address", "roles", "attributes"},
 		"request_parameter_supported":                                     true,
 		"request_object_signing_alg_values_supported":                     clientAlgs,
 		"request_uri_parameter_supported":                                 true,

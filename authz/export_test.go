@@ -1,10 +1,26 @@
 package authz
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/gorilla/mux"
 )
+
+// PagePaths are the addresses of all pages and their forms, as the router has them.
+func (s *Server) PagePaths() (paths []string) {
+	err := s.pageRouter().Walk(func(r *mux.Route, _ *mux.Router, _ []*mux.Route) error {
+		path, err := r.GetPathTemplate()
+		paths = append(paths, path)
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
 
 // AgeKeys makes the keys at a client's jwks_uri look as if they had been fetched, and asked for, that much earlier.
 func (s *Server) AgeKeys(clientID string, by time.Duration) {

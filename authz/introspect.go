@@ -102,6 +102,9 @@ func (s *Server) live(ctx context.Context, uses []storage.Use, t *engine.AccessT
 	}
 	if t.AuthorizationID != "" {
 		live, err := s.db.LoadLive(ctx, uses, t.ID(), t.Owner(), t.JTIs()...)
+		if err == nil {
+			err = s.engine.NarrowToken(t, live)
+		}
 		return c.Client, live, err
 	}
 	revoked, err := s.db.TokenRevoked(ctx, uses, t.JTI)

@@ -176,6 +176,7 @@ func (s *Server) confirmLogout(w http.ResponseWriter, r *http.Request) {
 		s.errorPage(w, r, err)
 		return
 	}
+	noStore(w.Header())
 	hash := s.authn.LoginHash(r)
 	if hash == nil { // signed out meanwhile
 		http.Redirect(w, r, signedOutPath, http.StatusSeeOther)

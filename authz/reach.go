@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/authz/notify"
+	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/reach"
 	"github.com/countersign/countersign/storage"
 )
@@ -96,7 +97,7 @@ func (s *Server) splitApproval(ctx context.Context, n storage.Notification, chan
 		}
 	}
 	if len(ways) == 0 {
-		s.log.Info("no way to tell the customer", zap.Stringer("authorization", about.AuthorizationID), zap.String("client_id", n.ClientID))
+		s.log.Info("no way to tell the customer", zap.Stringer("about", subject(about)), zap.String("client_id", n.ClientID))
 	}
 	return s.db.SplitNotification(ctx, n.ID, ways)
 }
@@ -114,14 +115,26 @@ func (s *Server) reachBy(ctx context.Context, n storage.Notification, c reach.Ch
 	if !c.Reaches(to) { // since then
 		return nil
 	}
-	err = c.Send(ctx, reach.Message{
-		ID: n.ID.String(), Type: reach.ApprovalRequested, About: about.AuthorizationID.String(), URL: s.Issuer + approvalsPath, To: to,
+	m := reach.Message{
+		ID: n.ID.String(), Type: reach.ApprovalRequested, About: subject(about).String(), URL: s.Issuer + approvalsPath, To: to,
 		CreatedAt: a.CreatedAt, ExpiresAt: a.ExpiresAt,
-	})
+	}
+	if about.TransactionID != uuid.Nil {
+		m.Type, m.URL = reach.TransactionWaiting, s.Issuer+consent.TransactionsPath
+	}
+	err = c.Send(ctx, m)
 	if errors.Is(err, reach.ErrRefused) {
 		err = fmt.Errorf("%w: %w", notify.ErrRefused, err)
 	}
 	return err
+}
+
+// subject is what a notification is about.
+func subject(about storage.ReachCustomer) uuid.UUID {
+	if about.TransactionID != uuid.Nil {
+		return about.TransactionID
+	}
+	return about.AuthorizationID
 }
 
 // awaited reads what a notification is about. Without an error and a request there is nothing to tell any more.

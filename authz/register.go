@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
 )
@@ -242,7 +243,7 @@ func (s *Server) registrationRules() fapi.RegistrationRules {
 		Profiles: s.Registration.Profiles, Scopes: s.Registration.Scopes, DetailTypes: s.DetailTypes, Signing: s.keys.Algorithms(),
 	}
 	if len(rules.Scopes) == 0 {
-		rules.Scopes = slices.DeleteFunc(slices.Clone(s.Scopes), func(scope string) bool { return scope == scopeApprovals }) // the bank's own app's
+		rules.Scopes = slices.DeleteFunc(slices.Clone(s.Scopes), func(scope string) bool { return scope == scopeApprovals || scope == consent.TransactionsScope }) // the bank's own
 	}
 	return rules
 }

@@ -73,9 +73,17 @@ var (
 
 // Public is the listener for browsers and for clients without a certificate.
 func (s *Server) Public() http.Handler {
-	r := s.router()
+	r, pages := s.router(), s.pageRouter()
 	s.handle(r, authorizePath, getOrPost, s.authorize)
 	s.handle(r, endSessionPath, getOrPost, s.endSession)
+	s.handle(r, logoPath, get, s.serveLogo)
+	r.PathPrefix("/static/").Handler(s.pages.Static())
+	r.NotFoundHandler = s.pages.Protect(pages)
+	return s.forwarded(r)
+}
+
+// pageRouter has the pages that a customer's cookie opens, and their forms.
+func (s *Server) pageRouter() *mux.Router {
 	pages := mux.NewRouter()
 	s.handle(pages, decisionPath, post, s.decide)
 	s.handle(pages, confirmLogoutPath, post, s.confirmLogout)
@@ -90,19 +98,17 @@ func (s *Server) Public() http.Handler {
 	s.handle(pages, workerPath, get, s.pages.ApprovalsWorker)
 	s.authn.Mount(pages)
 	s.consents.MountPages(pages)
+	s.payments.MountPages(pages)
 	pages.NotFoundHandler = http.HandlerFunc(s.notFound)
 	pages.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
-	s.handle(r, logoPath, get, s.serveLogo)
-	r.PathPrefix("/static/").Handler(s.pages.Static())
-	r.NotFoundHandler = s.pages.Protect(pages)
-	return r
+	return pages
 }
 
 // MutualTLS is the listener that asks for client certificates. No page is served there, so no browser is asked for one.
 func (s *Server) MutualTLS() http.Handler {
 	r := s.router()
 	r.NotFoundHandler = http.NotFoundHandler()
-	return s.behindProxy(r)
+	return s.behindProxy(s.forwarded(r))
 }
 
 func (s *Server) router() *mux.Router {
@@ -119,17 +125,20 @@ func (s *Server) router() *mux.Router {
 	s.handle(r, jwksPath, get, s.serveDocument(s.keys.JWKS))
 	s.health(r)
 	s.consents.MountAPI(r)
+	s.payments.MountAPI(r)
 	s.mountRegistration(r)
 	s.mountApprovals(r)
+	s.mountFineract(r)
 	s.handle(r, grantsPath+"/{grant_id}", []string{http.MethodGet, http.MethodDelete}, s.serveGrant)
 	r.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
 	return r
 }
 
-// Health answers health checks alone, for a listener inside the machine.
+// Health answers health checks, and tells what was counted, for a listener inside the machine.
 func (s *Server) Health() http.Handler {
 	r := mux.NewRouter()
 	s.health(r)
+	s.handle(r, metricsPath, get, s.metrics.handler().ServeHTTP)
 	return r
 }
 

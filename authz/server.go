@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/authn/fineract"
 	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/authz/notify"
@@ -37,13 +39,19 @@ type Config struct {
 	RequireSCA  bool                       // granting access to accounts, and paying, needs strong customer authentication (PSD2)
 	LowValue    fapi.AmountLimits          // up to which paying does not (Regulation (EU) 2018/389, Article 16); by default it always does
 	Authn       authn.Config               // how customers log in
+	Customers   engine.Customers           // what their roles and attributes decide, and who is told of them
 	Zone        *time.Location             // in which customers read dates; nil: UTC
 
 	Registration Registration // clients that register themselves
 	CIBA         CIBA         // requests that reach customers on another device
 
+	Transactions consent.TransactionLimits // docs/transactions.md; how they are approved, Authn says
+
+	Fineract fineract.Config // Apache Fineract's two-factor API; by default there is none
+
 	SilentBrowsers bool // customers' browsers are not rung (docs/reach.md)
 
+	ForwardedFrom     []netip.Prefix          // proxies that say where a request comes from (X-Forwarded-For); none: it comes from the peer
 	CertificateHeader *fapi.CertificateHeader // in which proxies in front of MutualTLS hand over client certificates; nil: there are none
 
 	RequestURILifetime time.Duration // at most, of a pushed request (RFC 9126 §2.2); 0: the profile's, and never longer than that
@@ -59,12 +67,15 @@ type Server struct {
 	engine   *engine.Engine
 	pages    *web.Pages
 	authn    *authn.Authn
+	fineract *fineract.API
 	consents *consent.Consents
+	payments *consent.Transactions
 	log      *zap.Logger
 	clients  clientCache
 	notices  *notify.Queue
 	webPush  *reach.WebPush // nil with SilentBrowsers
 	waiters  *waiters
+	metrics  *metrics
 	logos    logos
 	outbound *outbound.Client
 	nonces   *fapi.Nonces
@@ -92,20 +103,31 @@ func New(ctx context.Context, c Config, p Parts) (*Server, error) {
 	c.CIBA.fill()
 	s := &Server{
 		Config: c, db: p.DB, keys: p.Keys, pages: p.Pages, log: p.Log, now: time.Now,
-		engine: engine.New(c.Issuer, c.Resource, c.DetailTypes, p.DB, p.Keys),
+		engine: engine.New(c.Issuer, c.Resource, c.DetailTypes, c.Customers, p.DB, p.Keys),
 		nonces: fapi.NewNonces(p.DB.Keys().Derive("dpop nonces")), pageKey: p.DB.Keys().Derive("consent pages"),
-		logos: logos{woken: make(chan struct{}, 1)}, waiters: newWaiters(),
+		logos: logos{woken: make(chan struct{}, 1)}, waiters: newWaiters(), metrics: newMetrics(),
 	}
 	if s.outbound = p.Outbound; s.outbound == nil {
 		s.outbound = outbound.New(outbound.Options{})
 	}
-	c.Authn.Client = s.pageClient
+	c.Authn.Client, c.Authn.Origin, c.Authn.Zone = s.pageClient, c.Issuer, c.Zone
 	for _, channel := range p.Channels {
 		c.Authn.Channels = append(c.Authn.Channels, channel.Kind())
 	}
+	told := c.Authn.Refused
+	c.Authn.Refused = func(action, reason string) {
+		s.metrics.refused(action, reason)
+		if told != nil {
+			told(action, reason)
+		}
+	}
 	s.authn = authn.New(p.DB, p.Pages, p.Log, c.Authn)
+	s.fineract = s.newFineract(c.Fineract)
 	var err error
 	if s.consents, err = consent.New(s.consentOptions()); err != nil {
+		return nil, err
+	}
+	if s.payments, err = s.newTransactions(); err != nil {
 		return nil, err
 	}
 	channels, err := s.channels(p.Channels)
@@ -144,11 +166,17 @@ func (c *Config) check() error {
 	if err := c.LowValue.Check(); err != nil {
 		wrong = append(wrong, fmt.Errorf("low value: %w", err))
 	}
+	if err := c.Customers.Rules.Check(); err != nil {
+		wrong = append(wrong, err)
+	}
 	if err := c.Registration.check(); err != nil {
 		wrong = append(wrong, err)
 	}
 	if err := c.CIBA.check(); err != nil {
 		wrong = append(wrong, err)
+	}
+	if err := c.Fineract.Check(); err != nil {
+		wrong = append(wrong, fmt.Errorf("fineract: %w", err))
 	}
 	if err := c.Authn.Validate(); err != nil {
 		wrong = append(wrong, err)
@@ -161,6 +189,7 @@ func (s *Server) Run(ctx context.Context) {
 	go s.db.PurgeEvery(ctx, time.Minute, func(err error) { s.log.Error("purge failed", zap.Error(err)) })
 	go s.rotateKeys(ctx)
 	go s.fetchLogos(ctx)
+	go s.indexContacts(ctx)
 	notices := make(chan struct{})
 	go func() { s.notices.Run(ctx); close(notices) }()
 	context.AfterFunc(ctx, s.waiters.end)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"regexp"
 	"testing"
 	"time"
@@ -89,9 +88,8 @@ func TestStepUp(t *testing.T) {
 			if wanted["acr_values"] != authn.SCA || wanted["max_age"] != "3600" {
 				t.Fatalf("told %v", wanted)
 			}
-			page = b.Authorize(t, client.ID, client.Push(t, c.request(wanted))).Is(t, "enrol_page") // the password is not asked again
-			page = b.Submit(t, page, url.Values{"code": {codeOf(t, secretOf(t, page), time.Now())}})
-			page = b.Decide(t, page, "approve", "12")
+			page = b.Authorize(t, client.ID, client.Push(t, c.request(wanted))) // the password is not asked again
+			page = b.Decide(t, enrolled(t, b, page), "approve", "12")
 			strong := client.Exchange(t, page.Left.Query().Get("code"))
 			if a := pay(t, client, strong); a.Status != http.StatusOK {
 				t.Errorf("answered %d %q", a.Status, a.Header.Get("WWW-Authenticate"))

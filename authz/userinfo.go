@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/authz/keys"
 	"github.com/countersign/countersign/fapi"
 )
@@ -36,7 +35,7 @@ func (s *Server) aboutUser(w http.ResponseWriter, r *http.Request) (Response, er
 	if presented != "" && a.token.Confirmation != nil {
 		return nil, errBadToken // a bound token belongs into the header (FAPI 2.0 §5.3.3)
 	}
-	claims, err := engine.UserInfo(a.live, a.token.Subject, scopes)
+	claims, err := s.engine.UserInfo(a.live, a.token.Subject, scopes)
 	if err != nil {
 		return nil, err
 	}

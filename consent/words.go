@@ -37,6 +37,8 @@ func English() Words {
 			"email":              {Title: "See your email address"},
 			"phone":              {Title: "See your phone number"},
 			"address":            {Title: "See your postal address"},
+			"roles":              {Title: "See what you may do at the bank", Text: "Such as that you act for a firm."},
+			"attributes":         {Title: "See what kind of customer you are", Text: "Such as your country."},
 			"offline_access":     {Title: "Keep this permission while you are away", Text: "It need not ask you again each time, until you withdraw it."},
 			"approvals":          {Title: "Take your decisions", Text: "It shows you what other apps ask of you, and you allow or refuse it there."},
 			"accounts":           {Title: "See your accounts", Text: "Balances and transactions of the accounts you choose."},

@@ -204,6 +204,9 @@ func (c *Client) checkGrants(w *faults) {
 		if !validScope(scope) {
 			w.add("scope", "scope %q has characters that RFC 6749 §3.3 does not allow", scope)
 		}
+		if fineractPermission(scope) {
+			w.add("scope", "scope %q reads like a permission of Fineract, which would take it for one", scope)
+		}
 	}
 	if c.DefaultMaxAge != nil && *c.DefaultMaxAge < 0 {
 		w.add("default_max_age", "default_max_age is negative")

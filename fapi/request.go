@@ -244,6 +244,12 @@ func (q *AuthorizationRequest) readScope(params url.Values, c *Client) error {
 	return nil
 }
 
+// fineractPermission tells whether a scope is written as Fineract writes permissions: ALL_FUNCTIONS, TWOFACTOR_AUTHENTICATED.
+// It takes a token's scopes for permissions of its own, by the same name, so nobody gets one.
+func fineractPermission(scope string) bool {
+	return strings.Trim(scope, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "" && strings.Trim(scope, "0123456789_") != ""
+}
+
 // validScope tells whether name is a scope-token (RFC 6749 §3.3).
 func validScope(name string) bool {
 	for i := range len(name) {

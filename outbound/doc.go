@@ -1,5 +1,5 @@
 // Package outbound is the only way in which the server calls an address that somebody else named: jwks_uri, request_uri,
-// sector_identifier_uri, logout and notification endpoints of clients.
+// sector_identifier_uri, logout and notification endpoints of clients, and what another OpenID provider's document names.
 //
 //	url → https, a host, no user → slot of the host, slot of all → name resolved → address checked, as it is connected
 //	    → TLS verified → answer read, up to a limit → no redirect followed

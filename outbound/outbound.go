@@ -162,15 +162,14 @@ func (c *Client) post(ctx context.Context, via *http.Client, address, contentTyp
 // newRequest reads an address. Its fragment is not sent (RFC 9110 §7.1).
 func newRequest(ctx context.Context, method, address string, body io.Reader) (*http.Request, error) {
 	u, err := url.Parse(address)
-	if err != nil || len(address) > maxURL || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Opaque != "" {
+	if err != nil || len(address) > maxURL || !mayCall(u) {
 		return nil, ErrURL
 	}
 	r, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		return nil, ErrURL
 	}
-	r.Header.Set("User-Agent", "Countersign")
-	r.Header.Set("Accept-Encoding", "identity")
+	setHeader(r)
 	return r, nil
 }
 

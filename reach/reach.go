@@ -36,7 +36,8 @@ var ErrRefused = errors.New("not to be tried again")
 
 // What a message says.
 const (
-	ApprovalRequested = "approval.requested" // there is something to decide
+	ApprovalRequested  = "approval.requested"  // there is something to decide
+	TransactionWaiting = "transaction.waiting" // a transaction that somebody else has started waits for approval
 )
 
 // Message is what a customer is told.

@@ -69,13 +69,9 @@ func (s *SMS) Send(ctx context.Context, m Message) error {
 	if !s.Reaches(m.To) {
 		return fmt.Errorf("%w: no phone number", ErrRefused)
 	}
-	says, err := english.of(m)
+	text, err := smsText(s.bank, m)
 	if err != nil {
 		return err
-	}
-	text := s.bank + ": " + says.Title + ". " + says.Warning + " " + m.URL
-	if m.Words != nil {
-		text = strings.TrimSpace(says.Text + " " + says.Warning + " " + m.URL)
 	}
 	body, err := json.Marshal(fill(s.template, strings.NewReplacer("{to}", m.To.PhoneNumber, "{text}", text, "{id}", m.ID)))
 	if err != nil {
@@ -86,6 +82,18 @@ func (s *SMS) Send(ctx context.Context, m Message) error {
 		header["Authorization"] = []string{"Bearer " + s.token}
 	}
 	return s.server.post(ctx, body, header)
+}
+
+// smsText is a message as one text.
+func smsText(bank string, m Message) (string, error) {
+	says, err := english.of(m)
+	if err != nil {
+		return "", err
+	}
+	if m.Words != nil {
+		return strings.TrimSpace(says.Text + " " + says.Warning + " " + m.URL), nil
+	}
+	return bank + ": " + says.Title + ". " + says.Warning + " " + m.URL, nil
 }
 
 // fill replaces in the strings of a JSON value, once each: what is put in cannot leave its string, nor be replaced again.

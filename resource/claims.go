@@ -33,6 +33,7 @@ type claims struct {
 	Tenant               string                     `json:"fineract_tenant"`
 	FineractClientID     int64                      `json:"fineract_client_id"`
 	Roles                []string                   `json:"roles"`
+	Attributes           map[string]string          `json:"attributes"`
 	ConsentID            string                     `json:"consent_id"`
 	ConsentType          string                     `json:"consent_type"`
 	ConsentStatus        string                     `json:"consent_status"`
@@ -81,7 +82,7 @@ func (c *claims) check(want *Config, now time.Time) error {
 func (c *claims) principal() *Principal {
 	p := &Principal{
 		Subject: c.Subject, ClientID: c.ClientID, Tenant: c.Tenant, FineractClientID: c.FineractClientID,
-		Scopes: strings.Fields(c.Scope), Roles: c.Roles, AccountIDs: c.AccountIDs,
+		Scopes: strings.Fields(c.Scope), Roles: c.Roles, Attributes: c.Attributes, AccountIDs: c.AccountIDs,
 		Consent: Consent{
 			ID: c.ConsentID, Type: c.ConsentType, Status: c.ConsentStatus, ExpiresAt: c.ConsentExpiresAt,
 			Permissions: c.Permissions, TransactionsFrom: c.TransactionsFrom, TransactionsTo: c.TransactionsTo,

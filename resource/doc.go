@@ -13,6 +13,7 @@
 //	jwt.go, jwks.go    JWT access tokens (RFC 9068): checked here with the authorization server's keys
 //	claims.go          what must be said of a token, either way, and the principal made of it
 //	challenge.go       what a refused caller is told (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3)
+//	two_factor.go      the token of Fineract's second factor, where a handler wants it
 //	signature.go       signed requests and responses (RFC 9421)
 //	replay.go          proofs that were used before
 //

@@ -77,6 +77,7 @@ type Guard struct {
 	keys     *keySet
 	good     *cache // tokens that were accepted
 	bad      *cache // tokens that were not: apart, so that a flood of them cannot drive the good ones out
+	factors  *cache // second factors that were shown
 	asking   singleflight.Group
 	nonces   *fapi.Nonces // nil when none are demanded
 	closed   atomic.Bool
@@ -93,7 +94,7 @@ func newGuard(ctx context.Context, c Config, now func() time.Time) (*Guard, erro
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("resource: %w", err)
 	}
-	g := &Guard{config: c, client: c.newClient(), good: newCache(c.CacheSize), bad: newCache(c.CacheSize), now: now}
+	g := &Guard{config: c, client: c.newClient(), good: newCache(c.CacheSize), bad: newCache(c.CacheSize), factors: newCache(c.CacheSize), now: now}
 	if c.DPoPNonceKey != nil {
 		g.nonces = fapi.NewNonces(c.DPoPNonceKey)
 	}

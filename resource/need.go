@@ -18,10 +18,11 @@ const InsufficientUserAuthentication fapi.Code = "insufficient_user_authenticati
 //
 // The functions read a value out of the request ([PathValue] makes such a function); "" is refused.
 type Need struct {
-	Scopes      []string // all of them
-	Roles       []string // one of them
-	Permissions []string // all of them, in the consent
-	Customer    bool     // a customer, not the client itself
+	Scopes      []string            // all of them
+	Roles       []string            // one of them
+	Permissions []string            // all of them, in the consent
+	Attributes  map[string][]string // of the customer: each of them, with one of the values
+	Customer    bool                // a customer, not the client itself
 
 	Account func(*http.Request) string // the account called for: one of those that the customer chose
 	Owner   func(*http.Request) string // the Fineract client called for, as in /self/clients/{id}: the customer's own
@@ -53,6 +54,7 @@ var (
 	errScope         = fapi.Refuse(fapi.InsufficientScope, "The access token lacks a scope.")
 	errNotCustomer   = fapi.Refuse(fapi.InsufficientScope, "This needs an access token that speaks for a customer.")
 	errRole          = fapi.Refuse(fapi.InsufficientScope, "The access token lacks the role for this.")
+	errAttribute     = fapi.Refuse(fapi.InsufficientScope, "This is not for a customer of this kind.")
 	errPermission    = fapi.Refuse(fapi.InsufficientScope, "The consent does not give the permission for this.")
 	errOtherTenant   = fapi.Refuse(fapi.InsufficientScope, "The access token is for another tenant.")
 	errOtherOwner    = fapi.Refuse(fapi.InsufficientScope, "This belongs to another customer.")
@@ -118,6 +120,8 @@ func (c *checker) check(p *Principal, r *http.Request, now time.Time) error {
 		return errNotCustomer
 	case len(c.Roles) > 0 && !slices.ContainsFunc(c.Roles, p.HasRole):
 		return errRole
+	case !p.hasAttributes(c.Attributes):
+		return errAttribute
 	case !containsAll(p.Consent.Permissions, c.Permissions):
 		return errPermission
 	case c.Tenant != nil && !isNamed(c.Tenant(r), p.Tenant):
@@ -128,6 +132,15 @@ func (c *checker) check(p *Principal, r *http.Request, now time.Time) error {
 		return errOtherAccounts
 	}
 	return nil
+}
+
+func (p *Principal) hasAttributes(needed map[string][]string) bool {
+	for name, values := range needed {
+		if have, ok := p.Attributes[name]; !ok || !slices.Contains(values, have) {
+			return false
+		}
+	}
+	return true
 }
 
 func isNamed(name, want string) bool { return name != "" && name == want }

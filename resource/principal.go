@@ -16,6 +16,7 @@ type Principal struct {
 	FineractClientID int64  // the customer's number in Fineract; 0 is none
 	Scopes           []string
 	Roles            []string
+	Attributes       map[string]string // of the customer: "country", "client_type" …
 	Consent          Consent
 	AccountIDs       []string // those that the customer chose
 

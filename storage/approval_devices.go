@@ -51,7 +51,7 @@ RETURNING created_at`
 WITH device AS (
     UPDATE approval_devices d SET last_used_at = now() FROM customers c
     WHERE d.id = $2 AND d.customer_id = $3 AND d.client_id = $4
-      AND c.id = d.customer_id AND c.disabled_at IS NULL AND (c.locked_until IS NULL OR c.locked_until <= now())
+      AND c.id = d.customer_id AND c.disabled_at IS NULL
     RETURNING d.customer_id
 )
 INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at)

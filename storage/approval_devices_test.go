@@ -103,7 +103,6 @@ func TestDecideByDevice(t *testing.T) {
 		"an account that is not theirs":  {func(_ *storage.DeviceLogin, y *storage.Approval) { y.AccountIDs = []string{"nobody's"} }, "", storage.ErrNotFound},
 		"another client's request":       {func(_ *storage.DeviceLogin, y *storage.Approval) { y.ClientID = "other" }, "", storage.ErrNotFound},
 		"an acr that will not do":        {nil, `UPDATE authorizations SET acr_required = 'better'`, storage.ErrNotFound},
-		"a customer who is locked":       {nil, `UPDATE customers SET locked_until = now() + interval '1 minute'`, storage.ErrNoDevice},
 		"a customer who is disabled":     {nil, `UPDATE customers SET disabled_at = now()`, storage.ErrNoDevice},
 		"a request that has expired":     {nil, `UPDATE authorizations SET expires_at = now()`, storage.ErrNotFound},
 		"a request that was decided":     {nil, `UPDATE authorizations SET status = 'denied'`, storage.ErrNotFound},
@@ -123,7 +122,7 @@ func TestDecideByDevice(t *testing.T) {
 		if n := b.count(t, `SELECT count(*) FROM logins WHERE amr @> '{pop}'`) + b.count(t, `SELECT count(*) FROM authorizations WHERE status = 'approved'`); n != 0 {
 			t.Errorf("%s: something is left of it", name)
 		}
-		b.exec(t, `UPDATE customers SET locked_until = NULL, disabled_at = NULL`)
+		b.exec(t, `UPDATE customers SET disabled_at = NULL`)
 		b.exec(t, `UPDATE authorizations SET expires_at = now() + interval '5 minutes', status = 'pending', opened_at = now(), authenticated_after = NULL, acr_required = NULL`)
 	}
 	if err := b.ApproveBy(t.Context(), []storage.Use{use("jti")}, login, yes); err != nil {

@@ -10,10 +10,11 @@ import (
 
 // Inbox is what a customer's approvals page shows.
 type Inbox struct {
-	Waiting     []Waiting // the next to expire first
-	Muted       []Muted   // the next to end first
-	HasUserCode bool
-	Ringing     [][]byte // SHA-256 of the endpoints of the browsers that ring
+	Waiting      []Waiting // the next to expire first
+	Muted        []Muted   // the next to end first
+	HasUserCode  bool
+	Ringing      [][]byte // SHA-256 of the endpoints of the browsers that ring
+	Transactions int      // that wait for the customer's approval
 }
 
 // Waiting is a request that only its customer can decide, and has not yet.
@@ -74,6 +75,7 @@ func (db *DB) Inbox(ctx context.Context, customer uuid.UUID) (*Inbox, error) {
 	for _, sql := range []string{inboxSQL, inboxConsentsSQL, mutedSQL, ringingSQL, hasUserCodeSQL} {
 		batch.Queue(sql, id)
 	}
+	batch.Queue(countTransactionsSQL, mostTransactions, id, nil)
 	results := db.pool.SendBatch(ctx, batch)
 	defer results.Close()
 
@@ -106,6 +108,9 @@ func (db *DB) Inbox(ctx context.Context, customer uuid.UUID) (*Inbox, error) {
 	}
 	if err := results.QueryRow().Scan(&in.HasUserCode); err != nil {
 		return nil, notFound(err)
+	}
+	if err := results.QueryRow().Scan(&in.Transactions); err != nil {
+		return nil, err
 	}
 	for i := range in.Waiting {
 		w := &in.Waiting[i]

@@ -98,10 +98,13 @@ WITH login AS (
 
 	// A grant is one row, and what an approval makes of it is made of that row as it is now: two at once add up, one that
 	// comes after a withdrawal finds nothing to change. Its generation, not their own rows, tells that earlier tokens ended.
-	approveSQL = deciderSQL + `, picked AS (
-    SELECT j.*, CASE WHEN j.terms IS NULL AND j.grant_action IS NULL THEN '[]' ELSE jsonb_build_array(jsonb_build_object(
-        'authorization', j.id, 'scopes', j.scopes, 'account_ids', $5::text[], 'sealed', encode(j.terms, 'base64'))) END AS term
+	approveSQL = deciderSQL + `, allowed AS (
+    SELECT j.*, ARRAY(SELECT u.scope FROM unnest(j.scopes) WITH ORDINALITY u (scope, n) WHERE u.scope <> ALL ($9::text[]) ORDER BY u.n) AS granted
     FROM journey j
+), picked AS (
+    SELECT j.*, CASE WHEN j.terms IS NULL AND j.grant_action IS NULL THEN '[]' ELSE jsonb_build_array(jsonb_build_object(
+        'authorization', j.id, 'scopes', j.granted, 'account_ids', $5::text[], 'sealed', encode(j.terms, 'base64'))) END AS term
+    FROM allowed j
     WHERE NOT EXISTS (SELECT unnest($5::text[]) EXCEPT SELECT ac.id FROM accounts ac WHERE ac.customer_id = j.customer_id)
 ), agreed AS (
     UPDATE consents k SET status = 'Authorised', customer_id = j.customer_id,
@@ -112,7 +115,7 @@ WITH login AS (
     RETURNING k.id
 ), made AS (
     INSERT INTO grants AS g (id, client_id, customer_id, consent_id, scopes, account_ids, terms, managed)
-    SELECT $4, j.client_id, j.customer_id, j.consent_id, j.scopes, $5, j.term, j.grant_action IS NOT NULL FROM picked j
+    SELECT $4, j.client_id, j.customer_id, j.consent_id, j.granted, $5, j.term, j.grant_action IS NOT NULL FROM picked j
     WHERE (j.consent_id IS NULL OR j.consent_id IN (SELECT id FROM agreed)) AND coalesce(j.grant_action, 'create') = 'create'
     ON CONFLICT (client_id, customer_id, (coalesce(consent_id, ''))) WHERE revoked_at IS NULL AND NOT managed
     DO UPDATE SET scopes = ARRAY(SELECT DISTINCT unnest(g.scopes || EXCLUDED.scopes) ORDER BY 1), account_ids = EXCLUDED.account_ids,
@@ -120,7 +123,7 @@ WITH login AS (
     RETURNING g.*
 ), changed AS (
     UPDATE grants g SET generation = g.generation + 1, updated_at = now(),
-        scopes = CASE j.grant_action WHEN 'merge' THEN ARRAY(SELECT DISTINCT unnest(g.scopes || j.scopes) ORDER BY 1) ELSE j.scopes END,
+        scopes = CASE j.grant_action WHEN 'merge' THEN ARRAY(SELECT DISTINCT unnest(g.scopes || j.granted) ORDER BY 1) ELSE j.granted END,
         account_ids = CASE j.grant_action WHEN 'merge' THEN ARRAY(SELECT DISTINCT unnest(g.account_ids || $5) ORDER BY 1) ELSE $5 END,
         terms = CASE j.grant_action WHEN 'merge' THEN g.terms || j.term ELSE j.term END
     FROM picked j
@@ -133,13 +136,13 @@ WITH login AS (
 ), decided AS (
     UPDATE authorizations a SET status = 'approved', decided_at = now(), customer_id = j.customer_id,
     grant_id = granted.id, grant_generation = granted.generation,
-    scopes = CASE WHEN granted.managed THEN granted.scopes ELSE a.scopes END,
+    scopes = CASE WHEN granted.managed THEN granted.scopes ELSE j.granted END,
     account_ids = CASE WHEN granted.managed THEN granted.account_ids ELSE $5 END,
     auth_time = j.auth_time, acr = j.acr, amr = j.amr,
     session_id = CASE WHEN a.code_hash IS NULL THEN j.session_id END, -- what a device polls for is not used in this browser
     code_hash = coalesce(a.code_hash, $6), code_expires_at = CASE WHEN a.code_hash IS NULL THEN now() + $7 ELSE greatest(a.code_expires_at, now() + ` + fetchTimeSQL + `) END,
     expires_at = greatest(a.code_expires_at, now() + greatest($7, $8::interval))
-FROM journey j, granted WHERE a.id = j.id
+FROM picked j, granted WHERE a.id = j.id
 RETURNING a.id, a.request, a.scopes, coalesce(a.consent_id, ''), a.created_at, a.customer_id, a.grant_id, a.auth_time, a.acr, a.amr,
     coalesce(a.session_id, '00000000-0000-0000-0000-000000000000')
 )` + toldSQL
@@ -286,6 +289,7 @@ type Approval struct {
 	ClientID       string
 	LoginHash      []byte
 	AccountIDs     []string // what the customer picked
+	Without        []string // scopes that were asked for and are not for this customer
 	CodeHash       []byte   // not taken, nor its lifetime, if the client polls: that one has its code
 	CodeLifetime   time.Duration
 	TokenLifetime  time.Duration // of an access token that goes out with the code
@@ -307,11 +311,7 @@ func (db *DB) Approve(ctx context.Context, y Approval) (*Authorization, error) {
 
 // arguments are those of approveSQL.
 func (y *Approval) arguments() []any {
-	accounts := y.AccountIDs
-	if accounts == nil {
-		accounts = []string{}
-	}
-	return []any{y.RequestURIHash, y.ClientID, y.LoginHash, [16]byte(NewID()), accounts, y.CodeHash, y.CodeLifetime, y.TokenLifetime}
+	return []any{y.RequestURIHash, y.ClientID, y.LoginHash, [16]byte(NewID()), orNone(y.AccountIDs), y.CodeHash, y.CodeLifetime, y.TokenLifetime, orNone(y.Without)}
 }
 
 // Deny records the no of whoever is logged in; the consent becomes Rejected. It returns ErrNotFound like Approve.

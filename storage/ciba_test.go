@@ -225,6 +225,42 @@ func TestPushBackchannel_WrongUserCodes(t *testing.T) {
 	}
 }
 
+// A client guesses one code at many customers: each has seen few wrong ones, the client has seen them all. Other clients are not
+// held back, nor are requests of its own without a code.
+func TestPushBackchannel_UserCodesAcrossCustomers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if err := b.SetUserCode(t.Context(), b.customer, "1234"); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	try := func(client, code string, want error) {
+		t.Helper()
+		n++
+		b.askBackchannel(t, fmt.Sprint("try", n), want, func(q *asking) {
+			withCode(code)(q)
+			q.ClientID, q.MaxOpen = client, 100
+			q.Guesses = storage.Bucket{Key: []byte(client), Limit: storage.Limit{Free: 5, First: time.Minute, Most: time.Hour, Forget: time.Hour}}
+		})
+	}
+	for range 4 {
+		try("tpp", "0000", storage.ErrWrongUserCode)
+		try("tpp", "1234", nil) // right ones neither count nor forgive
+	}
+	b.exec(t, `UPDATE customers SET user_code_failures = 0`) // as if each had been another customer's
+	try("tpp", "0000", storage.ErrWrongUserCode)
+	b.exec(t, `UPDATE customers SET user_code_failures = 0`)
+	try("tpp", "1234", storage.ErrWrongUserCode)
+	try("tpp", "0000", storage.ErrWrongUserCode)
+	if n := b.count(t, `SELECT user_code_failures FROM customers`); n != 0 {
+		t.Errorf("what got no verdict counts against the customer: %d", n)
+	}
+	try("other", "1234", nil)
+	b.askBackchannel(t, "without", nil, func(q *asking) { q.MaxOpen, q.Guesses.Key = 100, []byte("tpp") })
+	b.exec(t, `UPDATE limits SET blocked_until = now()`)
+	try("tpp", "1234", nil)
+}
+
 // Fifty at once, on two pools: what is limited is limited.
 func TestPushBackchannel_AtOnce(t *testing.T) {
 	t.Parallel()

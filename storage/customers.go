@@ -44,6 +44,9 @@ type Profile struct {
 	PhoneNumber         string  `json:"phone_number,omitempty"` // E.164
 	PhoneNumberVerified bool    `json:"phone_number_verified,omitempty"`
 	Address             Address `json:"address,omitzero"`
+
+	// Attributes are the institution's own: "country", "client_type" … They decide which scopes there are for the customer.
+	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
 // Address is where a customer lives (OpenID Connect Core §5.1.1).
@@ -98,41 +101,61 @@ func (db *DB) scanAccount(row pgx.CollectableRow) (a Account, err error) {
 }
 
 const (
+	// One at a time asks whether a client of the core may have one more customer.
+	lockClientSQL = `SELECT pg_advisory_xact_lock(hashtextextended('fineract client ' || $1 || ' ' || $2::bigint, 0))`
+
 	createCustomerSQL = `
-INSERT INTO customers (id, tenant, username_index, profile, password_hash, fineract_client_id, roles)
-VALUES ($1, $2, $3, $4, $5, $6, $7)`
+WITH room AS (
+    SELECT $6::bigint IS NULL OR $13 = 0
+        OR (SELECT count(*) FROM customers c WHERE c.tenant = $2 AND c.fineract_client_id = $6) < $13 AS left
+), made AS (
+    INSERT INTO customers (id, tenant, username_index, profile, password_hash, fineract_client_id, roles, permissions,
+        email_index, phone_index, email_verified, phone_verified)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM room WHERE room.left
+    ON CONFLICT (tenant, username_index) DO NOTHING
+    RETURNING id
+)
+SELECT room.left OR EXISTS (SELECT 1 FROM customers c WHERE c.tenant = $2 AND c.username_index = $3), EXISTS (SELECT 1 FROM made) FROM room`
 
 	lockCustomerSQL = `SELECT id FROM customers WHERE id = $1 FOR UPDATE`
 
 	dropAccountsSQL = `DELETE FROM accounts WHERE customer_id = $1 AND id <> ALL ($2)`
 	saveAccountSQL  = `
-INSERT INTO accounts (customer_id, id, details) VALUES ($1, $2, $3)
+INSERT INTO accounts (customer_id, id, details) SELECT $1, $2, $3 WHERE EXISTS (SELECT 1 FROM customers WHERE id = $1)
 ON CONFLICT (customer_id, id) DO UPDATE SET details = EXCLUDED.details`
 
+	// There is a row for a name that is nobody's too.
 	credentialsSQL = `
-SELECT c.id, c.password_hash, c.disabled_at IS NOT NULL,
-    EXISTS (SELECT 1 FROM second_factors f WHERE f.customer_id = c.id AND f.confirmed_at IS NOT NULL)
-FROM customers c WHERE c.tenant = $1 AND c.username_index = $2`
+WITH asked AS (
+    SELECT ` + unknownBrowsers + `$2) AS unknown, ` + knownBrowser + `$2 || $3) AS known
+), counted AS (
+    SELECT unknown, coalesce((SELECT l.bucket FROM limits l WHERE l.bucket = known AND l.customer_id IS NOT NULL AND l.expires_at > now()), unknown) AS bucket
+    FROM asked
+)
+SELECT c.id, coalesce(c.password_hash, ''), c.disabled_at IS NOT NULL,
+    EXISTS (SELECT 1 FROM second_factors f WHERE f.customer_id = c.id AND f.confirmed_at IS NOT NULL),
+    b.bucket, b.bucket <> b.unknown,
+    coalesce((SELECT max(l.blocked_until) - now() FROM limits l
+        WHERE (l.bucket = b.bucket OR l.bucket = $4 AND b.bucket = b.unknown) AND l.blocked_until > now()), interval '0')
+FROM counted b LEFT JOIN customers c ON c.tenant = $1 AND c.username_index = $2`
 
 	customerColumns = `c.id, c.tenant, c.fineract_client_id, c.roles, c.profile, c.created_at, c.disabled_at,
-    CASE WHEN c.locked_until > now() THEN c.locked_until END, c.failed_attempts,
-    ARRAY(SELECT f.kind FROM second_factors f WHERE f.customer_id = c.id AND f.confirmed_at IS NOT NULL ORDER BY f.kind)`
+    (SELECT l.blocked_until FROM limits l WHERE l.bucket = ` + unknownBrowsers + `c.username_index) AND l.blocked_until > now()),
+    ARRAY(SELECT f.kind FROM second_factors f WHERE f.customer_id = c.id AND f.confirmed_at IS NOT NULL ORDER BY f.kind),
+    c.permissions`
 
 	findCustomerSQL  = `SELECT ` + customerColumns + ` FROM customers c WHERE c.tenant = $1 AND c.username_index = $2`
 	listCustomersSQL = `SELECT ` + customerColumns + ` FROM customers c WHERE c.tenant = $1 AND c.id > $2 ORDER BY c.id LIMIT $3`
 	listAccountsSQL  = `SELECT ac.customer_id, ac.id, ac.details FROM accounts ac WHERE ac.customer_id = $1 ORDER BY ac.id`
 
-	// The n-th lock in a row lasts 2^(n-1) times as long as the first, up to a day. While one lasts nothing is counted, so
-	// that nobody can prolong it. Concurrent attempts queue for the row, and each looks again at what the one before left.
-	recordFailureSQL = `
-UPDATE customers SET failed_attempts = failed_attempts + 1,
-    locked_until = CASE WHEN (failed_attempts + 1) % $2::int = 0 THEN now() + least(
-        $3::interval * power(2, least((failed_attempts + 1) / $2::int - 1, 20)),
-        greatest($3::interval, interval '24 hours')) END
-WHERE id = $1 AND (locked_until IS NULL OR locked_until <= now())
-RETURNING locked_until IS NOT NULL`
+	unblockBrowsersSQL = `UPDATE limits SET attempts = 0, blocked_until = NULL WHERE customer_id = $1`
+	unblockOthersSQL   = `DELETE FROM limits USING customers c WHERE c.id = $1 AND limits.bucket = ` + unknownBrowsers + `c.username_index)`
+	changeCustomerSQL  = `
+UPDATE customers c SET roles = coalesce($3, roles), fineract_client_id = CASE WHEN $2::bigint IS NULL THEN fineract_client_id ELSE nullif($2::bigint, 0) END,
+    permissions = ARRAY(SELECT DISTINCT p FROM unnest(permissions || $4::text[]) p WHERE p <> ALL ($5::text[]) ORDER BY p)
+WHERE id = $1 AND ($2::bigint IS NULL OR $2::bigint = 0 OR $6 = 0
+    OR (SELECT count(*) FROM customers o WHERE o.tenant = c.tenant AND o.fineract_client_id = $2::bigint AND o.id <> c.id) < $6)`
 
-	unlockCustomerSQL  = `UPDATE customers SET failed_attempts = 0, locked_until = NULL WHERE id = $1`
 	disableCustomerSQL = `UPDATE customers SET disabled_at = coalesce(disabled_at, now()) WHERE id = $1`
 	enableCustomerSQL  = `UPDATE customers SET disabled_at = NULL WHERE id = $1`
 )
@@ -146,29 +169,111 @@ type NewCustomer struct {
 	PasswordHash     string
 	FineractClientID *int64
 	Roles            []string
+	Permissions      []string
 	Accounts         []Account
+	MostPerClient    int // customers that one Fineract client may have, this one included; 0: any number
 }
 
-// CreateCustomer stores a customer. It returns ErrConflict if the tenant has one of that user name.
+// ErrClientTaken is returned when a Fineract client has as many customers as it may have.
+var ErrClientTaken = errors.New("storage: the Fineract client has a customer already")
+
+// CreateCustomer stores a customer. It returns ErrConflict if the tenant has one of that user name, or ErrClientTaken.
 func (db *DB) CreateCustomer(ctx context.Context, n NewCustomer) error {
+	errs, err := db.CreateCustomers(ctx, []NewCustomer{n})
+	if err != nil {
+		return err
+	}
+	return errs[0]
+}
+
+// CreateCustomers stores many customers in one round trip. Of each that could not be stored, errs says at the same place why:
+// ErrConflict or ErrClientTaken; the others are stored all the same.
+func (db *DB) CreateCustomers(ctx context.Context, all []NewCustomer) (errs []error, err error) {
+	batch := &pgx.Batch{}
+	errs = make([]error, len(all))
+	for i, n := range all {
+		if err := db.queueCustomer(batch, n, &errs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return errs, db.pool.SendBatch(ctx, batch).Close()
+}
+
+// queueCustomer stores a customer, and tells in outcome, once the batch was sent, why it could not.
+func (db *DB) queueCustomer(batch *pgx.Batch, n NewCustomer, outcome *error) error {
 	profile, err := json.Marshal(n.Profile)
 	if err != nil {
 		return err
 	}
-	if n.Roles == nil {
-		n.Roles = []string{}
+	if n.FineractClientID != nil && n.MostPerClient > 0 {
+		batch.Queue(lockClientSQL, n.Tenant, n.FineractClientID)
 	}
-	batch := &pgx.Batch{}
+	found := db.contactsOf(n.Tenant, &n.Profile)
 	batch.Queue(createCustomerSQL, [16]byte(n.ID), n.Tenant, db.usernameIndex(n.Tenant, n.Username),
-		db.Keys().Seal(profilePurpose, n.ID[:], profile), n.PasswordHash, n.FineractClientID, n.Roles)
-	if err := db.queueAccounts(batch, n.ID, n.Accounts); err != nil {
+		db.Keys().Seal(profilePurpose, n.ID[:], profile), n.PasswordHash, n.FineractClientID, orNone(n.Roles), orNone(n.Permissions),
+		found.email, found.phone, found.emailVerified, found.phoneVerified, n.MostPerClient).QueryRow(func(row pgx.Row) error {
+		var room, made bool
+		err := row.Scan(&room, &made)
+		switch {
+		case err == nil && !room:
+			*outcome = ErrClientTaken
+		case err == nil && !made:
+			*outcome = ErrConflict
+		}
 		return err
+	})
+	return db.queueAccounts(batch, n.ID, n.Accounts)
+}
+
+// orNone is for columns that are never NULL.
+func orNone(list []string) []string {
+	if list == nil {
+		return []string{}
 	}
-	err = db.pool.SendBatch(ctx, batch).Close()
-	if isUniqueViolation(err) {
-		return ErrConflict
+	return list
+}
+
+// CustomerChange is what staff change of a customer. Zero values leave it as it is.
+type CustomerChange struct {
+	FineractClientID *int64 // 0: no client
+	Roles            []string
+	Grant, Revoke    []string // permissions
+	MostPerClient    int      // as in NewCustomer
+}
+
+// ChangeCustomer changes a customer, and remembers it as the event "customer.changed". It returns ErrNotFound for an unknown one,
+// and ErrClientTaken.
+func (db *DB) ChangeCustomer(ctx context.Context, id uuid.UUID, c CustomerChange) error {
+	details := map[string]any{}
+	for name, list := range map[string][]string{"roles": c.Roles, "granted": c.Grant, "revoked": c.Revoke} {
+		if len(list) > 0 {
+			details[name] = list
+		}
 	}
-	return err
+	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+		var tenant string
+		if err := tx.QueryRow(ctx, `SELECT tenant FROM customers WHERE id = $1`, [16]byte(id)).Scan(&tenant); err != nil {
+			return notFound(err)
+		}
+		if c.FineractClientID != nil {
+			details["fineract_client"] = *c.FineractClientID != 0
+			if _, err := tx.Exec(ctx, lockClientSQL, tenant, *c.FineractClientID); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, changeCustomerSQL, [16]byte(id), c.FineractClientID, c.Roles, orNone(c.Grant), orNone(c.Revoke), c.MostPerClient)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrClientTaken
+		}
+		batch := &pgx.Batch{}
+		if err := db.queueEvent(batch, Event{CustomerID: id, Kind: "customer.changed", Details: details}); err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, batch).Close()
+	})
 }
 
 // SetAccounts replaces a customer's accounts. It returns ErrNotFound for an unknown customer.
@@ -208,50 +313,45 @@ func (db *DB) usernameIndex(tenant, username string) []byte {
 	return db.Keys().Index(usernamePurpose, []byte(tenant+"\x00"+username))
 }
 
-// Credentials is what a password is checked against.
+// Credentials is what a password is checked against, and where the attempt is counted.
 type Credentials struct {
-	CustomerID      uuid.UUID
-	PasswordHash    string
+	CustomerID      uuid.UUID // uuid.Nil for a name that is nobody's
+	PasswordHash    string    // "" then
 	Disabled        bool
 	HasSecondFactor bool // a confirmed one
+
+	Bucket  []byte        // the customer's, of this browser if it is known
+	Known   bool          // whether it is
+	Address []byte        // the bucket of the address, which counts unless the browser is known
+	Wait    time.Duration // until an attempt gets a verdict
 }
 
-// FindCredentials finds a customer who wants to log in. It returns ErrNotFound for an unknown name.
-func (db *DB) FindCredentials(ctx context.Context, tenant, username string) (*Credentials, error) {
-	c := &Credentials{}
-	err := db.pool.QueryRow(ctx, credentialsSQL, tenant, db.usernameIndex(tenant, username)).
-		Scan((*[16]byte)(&c.CustomerID), &c.PasswordHash, &c.Disabled, &c.HasSecondFactor)
-	if err != nil {
-		return nil, notFound(err)
+// FindCredentials finds a customer who wants to log in, or that there is none. One round trip.
+func (db *DB) FindCredentials(ctx context.Context, tenant, username string, v Visit) (*Credentials, error) {
+	c := &Credentials{Address: db.BucketKey(LoginKind, Network(v.Address))}
+	var id *[16]byte
+	err := db.pool.QueryRow(ctx, credentialsSQL, tenant, db.usernameIndex(tenant, username), v.browser(), c.Address).
+		Scan(&id, &c.PasswordHash, &c.Disabled, &c.HasSecondFactor, &c.Bucket, &c.Known, &c.Wait)
+	if id != nil {
+		c.CustomerID = *id
 	}
-	return c, nil
-}
-
-// RecordFailure counts a refused attempt to log in; every maxFailures-th locks the customer for lockFor, and longer each
-// time. It tells whether the customer is locked now. Of attempts that run at once no more than maxFailures count before
-// the lock: BeginLogin and CompleteLogin look at it in the statement that would let them in.
-func (db *DB) RecordFailure(ctx context.Context, customer uuid.UUID, maxFailures int, lockFor time.Duration) (locked bool, err error) {
-	err = db.pool.QueryRow(ctx, recordFailureSQL, [16]byte(customer), maxFailures, lockFor).Scan(&locked)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return true, nil
-	}
-	return locked, err
+	return c, err
 }
 
 // CustomerRecord is a customer as the bank's staff see it.
 type CustomerRecord struct {
 	Customer
-	CreatedAt      time.Time
-	DisabledAt     *time.Time
-	LockedUntil    *time.Time // nil unless it lies ahead
-	FailedAttempts int
-	SecondFactors  []string // kinds of the confirmed ones
+	CreatedAt     time.Time
+	DisabledAt    *time.Time
+	BlockedUntil  *time.Time // in browsers that are not known; nil unless it lies ahead
+	SecondFactors []string   // kinds of the confirmed ones
+	Permissions   []string   // granted by name
 }
 
 func (db *DB) scanCustomer(row pgx.CollectableRow) (CustomerRecord, error) {
 	c := CustomerRecord{Customer: Customer{keys: db.Keys()}}
 	err := row.Scan((*[16]byte)(&c.ID), &c.Tenant, &c.FineractClientID, &c.Roles, &c.sealedProfile, &c.CreatedAt, &c.DisabledAt,
-		&c.LockedUntil, &c.FailedAttempts, &c.SecondFactors)
+		&c.BlockedUntil, &c.SecondFactors, &c.Permissions)
 	return c, err
 }
 
@@ -287,9 +387,9 @@ func (db *DB) ListAccounts(ctx context.Context, customer uuid.UUID) ([]Account, 
 	return pgx.CollectRows(rows, db.scanAccount)
 }
 
-// UnlockCustomer ends a lock and forgets the failures. It returns ErrNotFound for an unknown customer.
+// UnlockCustomer lets a customer log in at once, in all browsers, and forgets the failures. It returns ErrNotFound for an unknown customer.
 func (db *DB) UnlockCustomer(ctx context.Context, id uuid.UUID) error {
-	return db.changeOne(ctx, unlockCustomerSQL, [16]byte(id))
+	return db.changeCustomer(ctx, id, lockCustomerSQL, unblockBrowsersSQL, unblockOthersSQL)
 }
 
 // DisableCustomer ends what a customer may do, and all logins and tokens, at once. It returns ErrNotFound for an unknown one.

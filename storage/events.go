@@ -13,7 +13,20 @@ import (
 type Visit struct {
 	Address   string `json:"address,omitempty"`    // IP address
 	UserAgent string `json:"user_agent,omitempty"` // as the browser calls itself
+
+	Browser string `json:"-"` // SHA-256 of the cookie that the browser is known by; "" for none. It is not kept
 }
+
+// browser is Browser as a statement takes it.
+func (v Visit) browser() []byte {
+	if v.Browser == "" {
+		return nil
+	}
+	return []byte(v.Browser)
+}
+
+// place is what of a visit is kept.
+func (v Visit) place() Visit { return Visit{Address: v.Address, UserAgent: v.UserAgent} }
 
 // Event is something that happened to a customer's access.
 type Event struct {
@@ -37,7 +50,7 @@ WHERE customer_id = $1 AND ($2::timestamptz IS NULL OR at < $2) ORDER BY at DESC
 
 // sealedVisit seals a visit for a row; nil for none.
 func (db *DB) sealedVisit(row []byte, v Visit) ([]byte, error) {
-	if v == (Visit{}) {
+	if v.place() == (Visit{}) {
 		return nil, nil
 	}
 	plain, err := json.Marshal(v)
@@ -84,12 +97,5 @@ func (db *DB) ListEvents(ctx context.Context, customer uuid.UUID, before *time.T
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Event, err error) {
-		var visit []byte
-		if err = row.Scan((*[16]byte)(&e.ID), (*[16]byte)(&e.CustomerID), &e.Kind, &visit, &e.Details, &e.At); err != nil {
-			return e, err
-		}
-		e.Visit, err = db.openVisit(e.ID[:], visit)
-		return e, err
-	})
+	return pgx.CollectRows(rows, db.scanEvent)
 }

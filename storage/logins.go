@@ -20,50 +20,77 @@ type Login struct {
 }
 
 const (
-	// Whoever is locked or disabled does not get in, however right the password was: the row is looked at in the statement
-	// that lets in, after every attempt that was counted before. Only a complete login forgets the failures; otherwise a
+	// Whoever is blocked or disabled does not get in, however right the password was: that is looked at in the statement
+	// that lets in, after every attempt that was counted before. It does not forget the failures; otherwise a
 	// right password would allow another round of guesses at the second factor.
 	beginLoginSQL = `
-WITH customer AS (
-    UPDATE customers SET
-        failed_attempts = CASE WHEN $3 = '' THEN failed_attempts ELSE 0 END,
-        locked_until = CASE WHEN $3 = '' THEN locked_until END,
-        password_hash = CASE WHEN password_hash = $6 THEN $7 ELSE password_hash END
-    WHERE id = $2 AND disabled_at IS NULL AND (locked_until IS NULL OR locked_until <= now())
-    RETURNING id
-)
-, event AS (
+WITH proven AS (
+    SELECT id FROM customers WHERE id = $2 AND disabled_at IS NULL FOR NO KEY UPDATE
+), counted AS (
+    SELECT $13::bytea AS bucket FROM proven WHERE $13 IS NOT NULL
+), gate AS (` + gateSQL + `
+), customer AS (
+    SELECT id FROM proven WHERE EXISTS (SELECT 1 FROM gate) OR $13 IS NULL
+), upgraded AS (
+    UPDATE customers SET password_hash = $7 FROM customer WHERE customers.id = customer.id AND password_hash = $6
+), event AS (
     INSERT INTO events (id, customer_id, kind, visit, details)
     SELECT $10, id, 'login', $11, jsonb_build_object('amr', $4::text[]) FROM customer WHERE $3 <> ''
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit)
-SELECT $1, c.id, now(), nullif($3, ''), $4, now() + $5,
-    coalesce((SELECT o.session_id FROM logins o WHERE o.hash = $8 AND o.customer_id = c.id), gen_random_uuid()), $9
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit, bucket)
+SELECT $1, c.id, coalesce($12, now()), nullif($3, ''), $4, now() + $5,
+    coalesce((SELECT o.session_id FROM logins o WHERE o.hash = $8 AND o.customer_id = c.id), gen_random_uuid()), $9, $13
 FROM customer c
 RETURNING auth_time, expires_at`
 
 	findLoginSQL = `
-SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, l.factor_at, coalesce(l.factor_kind, ''), coalesce(c.locked_until > now(), false),
-    c.tenant, c.fineract_client_id, c.roles, c.profile
+SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, l.factor_at, coalesce(l.factor_kind, ''),
+    coalesce(b.blocked_until - now(), interval '0'), b.bucket, l.recovery IS NOT NULL, c.tenant, c.fineract_client_id, c.roles, c.profile
 FROM logins l JOIN customers c ON c.id = l.customer_id
+    CROSS JOIN LATERAL (SELECT coalesce(l.bucket, ` + unknownBrowsers + `c.username_index)) AS bucket) counted
+    CROSS JOIN LATERAL (
+        SELECT counted.bucket, (SELECT o.blocked_until FROM limits o WHERE o.bucket = counted.bucket AND o.blocked_until > now()) AS blocked_until
+    ) b
 WHERE l.hash = $1 AND l.expires_at > now() AND c.disabled_at IS NULL`
 
 	loginFactorsSQL = `
 SELECT ` + factorColumns + `
 FROM second_factors f JOIN logins l ON l.customer_id = f.customer_id WHERE l.hash = $1 ORDER BY f.kind`
 
-	// The proof first: a code is used up whatever comes of it, and one that was used before changes nothing.
-	completeLoginSQL = `, customer AS (
-    UPDATE customers c SET failed_attempts = 0, locked_until = NULL
-    FROM factor
-    WHERE c.id = factor.customer_id AND c.disabled_at IS NULL AND (c.locked_until IS NULL OR c.locked_until <= now())
-    RETURNING c.id, factor.auth_time, factor.session_id
+	// The proof first: a code is used up whatever comes of it, and one that was used before changes nothing. A proof that goes on from
+	// no login, as its auth_time tells, cannot be guessed, and is not held up by those who guess.
+	//
+	// A login that stands for a new password sets it, unless another was set meanwhile. What proves that the mailbox is the customer's,
+	// as its code has, is no second factor then. Browsers in which the old password was known are not known any more.
+	completeLoginSQL = `, proven AS (
+    SELECT c.id, c.username_index, factor.auth_time, factor.session_id, r.hash AS recovery, r.new_password, r.notice_id, r.notice
+    FROM factor JOIN customers c ON c.id = factor.customer_id
+        LEFT JOIN logins o ON o.hash = $1 AND o.customer_id = c.id AND o.auth_time = factor.auth_time LEFT JOIN recoveries r ON r.hash = o.recovery
+    WHERE c.disabled_at IS NULL AND (o.recovery IS NULL OR r.new_password IS NOT NULL AND $9 <> '` + EmailFactor + `' AND ` + stillReplaces + `r.replaces)
+    FOR NO KEY UPDATE OF c
+), counted AS (
+    SELECT coalesce(o.bucket, ` + unknownBrowsers + `proven.username_index)) AS bucket
+    FROM proven JOIN logins o ON o.hash = $1 AND o.customer_id = proven.id AND o.auth_time = proven.auth_time
+), gate AS (` + gateSQL + `
+), customer AS (
+    SELECT proven.*, (SELECT bucket FROM gate) AS bucket FROM proven
+    WHERE EXISTS (SELECT 1 FROM gate) OR NOT EXISTS (SELECT 1 FROM counted)
+), recovered AS (
+    UPDATE customers SET password_hash = customer.new_password FROM customer
+    WHERE customers.id = customer.id AND customer.recovery IS NOT NULL RETURNING customers.id, customer.notice_id, customer.notice
+), noted AS (
+    INSERT INTO events (id, customer_id, kind, details) SELECT gen_random_uuid(), id, 'recovery.completed', jsonb_build_object('factor', $9::text) FROM recovered
+), told AS (
+    INSERT INTO notifications (id, kind, client_id, about, payload)
+    SELECT notice_id, '` + MessageNotification + `', '', '{}', notice FROM recovered WHERE notice IS NOT NULL
+), forgotten AS (
+    DELETE FROM limits l USING recovered WHERE l.customer_id = recovered.id
 ), event AS (
     INSERT INTO events (id, customer_id, kind, visit, details)
     SELECT $7, id, 'login', $8, jsonb_build_object('amr', $4::text[]) FROM customer
 )
-INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit, factor_at, factor_kind)
-SELECT $2, id, auth_time, $3, $4, now() + $5, session_id, $6, now(), $9 FROM customer
+INSERT INTO logins (hash, customer_id, auth_time, acr, amr, expires_at, session_id, visit, factor_at, factor_kind, bucket)
+SELECT $2, id, auth_time, $3, $4, now() + $5, session_id, $6, now(), $9, bucket FROM customer
 RETURNING customer_id, auth_time, expires_at, factor_at`
 
 	// halfLoginSQL is the login that a proof goes on from. Proofs begin with it.
@@ -83,7 +110,10 @@ type NewLogin struct {
 	Lifetime time.Duration
 	Visit    Visit
 
-	FactorKind string // of the second factor that was shown, "" for none
+	FactorKind string     // of the second factor that was shown, "" for none
+	AuthTime   *time.Time // of a login at another provider, for BeginLogin; nil: now
+	Bucket     []byte     // for BeginLogin: Credentials.Bucket; nil when nothing was typed that can be guessed
+	Recovers   bool       // for CompleteLogin: as the Visitor has it
 }
 
 // Proof is a second factor that was shown. Its statement uses it up, so that it proves something once.
@@ -97,7 +127,7 @@ type Proof interface {
 type NewPasswordHash struct{ Old, New string }
 
 // BeginLogin makes the login of a customer whose password was right. It returns ErrNotFound, and changes nothing, if the
-// customer is locked or disabled.
+// customer is blocked or disabled.
 func (db *DB) BeginLogin(ctx context.Context, customer uuid.UUID, n NewLogin, upgrade *NewPasswordHash) (*Login, error) {
 	if upgrade == nil {
 		upgrade = &NewPasswordHash{}
@@ -108,13 +138,13 @@ func (db *DB) BeginLogin(ctx context.Context, customer uuid.UUID, n NewLogin, up
 	}
 	l := &Login{CustomerID: customer, ACR: n.ACR, AMR: n.AMR}
 	batch := &pgx.Batch{}
-	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New, n.Replaces, visit, event, eventVisit)
+	batch.Queue(beginLoginSQL, n.Hash, [16]byte(customer), n.ACR, n.AMR, n.Lifetime, upgrade.Old, upgrade.New, n.Replaces, visit, event, eventVisit, n.AuthTime, n.Bucket)
 	return l, db.replaceLogin(ctx, batch, n, &l.AuthTime, &l.ExpiresAt)
 }
 
 // CompleteLogin makes the login of a customer who has shown a second factor too: a confirmed one, or one that is
 // confirmed thereby. AuthTime stays that of the password: the login is as fresh as its older half. It returns ErrNotFound
-// if the login it replaces has ended, the proof was used before or its factor has changed, or the customer is locked or
+// if the login it replaces has ended, the proof was used before or its factor has changed, or the customer is blocked or
 // disabled.
 func (db *DB) CompleteLogin(ctx context.Context, p Proof, n NewLogin) (*Login, error) {
 	visit, event, eventVisit, err := db.sealVisit(n)
@@ -138,6 +168,12 @@ func (db *DB) sealVisit(n NewLogin) (visit []byte, event [16]byte, eventVisit []
 }
 
 func (db *DB) replaceLogin(ctx context.Context, batch *pgx.Batch, n NewLogin, made ...any) error {
+	if n.ACR != "" {
+		batch.Queue(rememberBrowserSQL, n.Hash, n.Visit.browser())
+	}
+	if n.Recovers {
+		batch.Queue(lockReplacedSQL, n.Replaces)
+	}
 	if n.Replaces != nil {
 		batch.Queue(replaceLoginSQL, n.Replaces, n.Hash)
 	}
@@ -153,8 +189,14 @@ func (db *DB) replaceLogin(ctx context.Context, batch *pgx.Batch, n NewLogin, ma
 type Visitor struct {
 	Login
 	Customer Customer
-	Locked   bool
 	Factors  []SecondFactor
+
+	Bucket []byte        // where attempts at the next step are counted
+	Wait   time.Duration // until one gets a verdict
+
+	Recovers bool // the login stands for a new password, which counts once it is complete
+
+	From Visit // where they are now, for those who know; no part of the login
 }
 
 // Confirmed returns the factors that the customer may use.
@@ -188,8 +230,8 @@ func (db *DB) FindLogin(ctx context.Context, hash []byte) (*Visitor, error) {
 
 	v := &Visitor{Customer: Customer{keys: db.Keys()}}
 	c := &v.Customer
-	err := results.QueryRow().Scan((*[16]byte)(&v.CustomerID), &v.AuthTime, &v.ACR, &v.AMR, &v.ExpiresAt, &v.FactorAt, &v.FactorKind, &v.Locked,
-		&c.Tenant, &c.FineractClientID, &c.Roles, &c.sealedProfile)
+	err := results.QueryRow().Scan((*[16]byte)(&v.CustomerID), &v.AuthTime, &v.ACR, &v.AMR, &v.ExpiresAt, &v.FactorAt, &v.FactorKind,
+		&v.Wait, &v.Bucket, &v.Recovers, &c.Tenant, &c.FineractClientID, &c.Roles, &c.sealedProfile)
 	if err != nil {
 		return nil, notFound(err)
 	}

@@ -90,7 +90,7 @@ func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
 	}{
 		{"an earlier step", "", "", 4},
 		{"the same step", "", "", 5},
-		{"a locked customer", `UPDATE customers SET locked_until = now() + interval '1 minute'`, `UPDATE customers SET locked_until = NULL`, 6},
+		{"a blocked customer", blockSQL, `DELETE FROM limits`, 6},
 		{"a disabled customer", `UPDATE customers SET disabled_at = now()`, `UPDATE customers SET disabled_at = NULL`, 7},
 		{"an expired login", `UPDATE logins SET expires_at = now()`, `UPDATE logins SET expires_at = now() + interval '1 minute'`, 8},
 	} {
@@ -112,17 +112,28 @@ func TestCompleteLogin_IsDecidedByWhatTheRowsSayThen(t *testing.T) {
 	}
 }
 
-func TestBeginLogin_RefusesLockedAndDisabledCustomers(t *testing.T) {
+// blockSQL blocks the customer in browsers that are not known.
+const blockSQL = `
+INSERT INTO limits (bucket, attempts, at, blocked_until, expires_at)
+SELECT sha256('unknown browsers of '::bytea || username_index), 5, now(), now() + interval '1 minute', now() + interval '1 day' FROM customers
+ON CONFLICT (bucket) DO UPDATE SET blocked_until = EXCLUDED.blocked_until`
+
+func TestBeginLogin_RefusesBlockedAndDisabledCustomers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for _, spoil := range []string{`locked_until = now() + interval '1 minute'`, `locked_until = NULL, disabled_at = now()`} {
-		b.exec(t, `UPDATE customers SET failed_attempts = 5, `+spoil)
-		n := storage.NewLogin{Hash: hash("new"), Replaces: b.loginHash, ACR: "urn:openbanking:psd2:ca", AMR: []string{"pwd"}, Lifetime: time.Minute}
+	v, err := b.FindLogin(t.Context(), b.loginHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spoil := range []string{blockSQL, `UPDATE customers SET disabled_at = now()`} {
+		b.exec(t, `DELETE FROM limits`)
+		b.exec(t, spoil)
+		n := storage.NewLogin{Bucket: v.Bucket, Hash: hash("new"), Replaces: b.loginHash, ACR: "urn:openbanking:psd2:ca", AMR: []string{"pwd"}, Lifetime: time.Minute}
 		if _, err := b.BeginLogin(t.Context(), b.customer, n, &storage.NewPasswordHash{Old: "", New: "x"}); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s: %v", spoil, err)
 		}
 		var untouched bool
-		if err := b.sql.QueryRow(t.Context(), `SELECT failed_attempts = 5 AND password_hash = '' AND (SELECT count(*) FROM logins) = 1 FROM customers`).Scan(&untouched); err != nil || !untouched {
+		if err := b.sql.QueryRow(t.Context(), `SELECT password_hash = '' AND (SELECT count(*) FROM logins) = 1 FROM customers`).Scan(&untouched); err != nil || !untouched {
 			t.Errorf("%s: something changed: %v", spoil, err)
 		}
 	}

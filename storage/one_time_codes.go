@@ -56,13 +56,19 @@ RETURNING id, code`
 
 	useCodeSQL = `UPDATE one_time_codes SET code = NULL WHERE customer_id = $1 AND id = $2 AND code IS NOT NULL AND expires_at > now()`
 
-	sentCodeSQL = halfLoginSQL + `, factor AS (
+	activeCodeSQL = `
+SELECT EXISTS (SELECT 1 FROM one_time_codes
+WHERE customer_id = $1 AND purpose = $2 AND binding = $3 AND code IS NOT NULL AND expires_at > now() AND attempts < $4)`
+
+	// A factor that was removed, or begun anew, since the code was sent proves nothing any more.
+	sentCodeSQL = halfLoginSQL + `, code AS (
     UPDATE one_time_codes o SET code = NULL FROM login
     WHERE o.customer_id = login.customer_id AND o.id = $10 AND o.code IS NOT NULL AND o.expires_at > now()
     RETURNING o.customer_id, login.auth_time, login.session_id
-), used AS (
+), factor AS (
     UPDATE second_factors f SET last_used_at = now(), confirmed_at = coalesce(f.confirmed_at, now()), secret = $12
-    FROM factor WHERE f.id = $11 AND f.customer_id = factor.customer_id
+    FROM code WHERE f.id = $11 AND f.customer_id = code.customer_id AND f.secret = $13
+    RETURNING f.customer_id, code.auth_time, code.session_id
 )`
 )
 
@@ -131,6 +137,12 @@ func (db *DB) TryCode(ctx context.Context, customer uuid.UUID, purpose string, b
 	return c, err
 }
 
+// ActiveCode tells whether TryCode would find a code.
+func (db *DB) ActiveCode(ctx context.Context, customer uuid.UUID, purpose string, binding []byte, maxAttempts int) (active bool, err error) {
+	err = db.pool.QueryRow(ctx, activeCodeSQL, [16]byte(customer), purpose, binding, maxAttempts).Scan(&active)
+	return active, err
+}
+
 // UseCode uses a code up that was right. It returns ErrNotFound when it was used, has expired or was replaced meanwhile.
 func (db *DB) UseCode(ctx context.Context, c *OneTimeCode) error {
 	return db.changeOne(ctx, useCodeSQL, [16]byte(c.CustomerID), [16]byte(c.ID))
@@ -145,5 +157,5 @@ type SentCode struct {
 
 func (s SentCode) useUp(db *DB) (string, []any) {
 	f := s.Factor
-	return sentCodeSQL, []any{[16]byte(s.Code.ID), [16]byte(f.ID), db.Keys().Seal(factorPurpose, f.ID[:], f.Secret)}
+	return sentCodeSQL, []any{[16]byte(s.Code.ID), [16]byte(f.ID), db.Keys().Seal(factorPurpose, f.ID[:], f.Secret), f.sealed}
 }

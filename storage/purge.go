@@ -17,12 +17,21 @@ var purgeSQL = []string{
 	`DELETE FROM authorizations WHERE id IN (SELECT a.id FROM authorizations a WHERE a.expires_at < now() - interval '1 hour'
         AND NOT EXISTS (SELECT 1 FROM logins l WHERE l.session_id = a.session_id) LIMIT $1)`,
 	`DELETE FROM user_code_failures WHERE source IN (SELECT source FROM user_code_failures WHERE source <> '' AND since < now() - interval '1 day' LIMIT $1)`,
+	`DELETE FROM limits WHERE bucket IN (SELECT bucket FROM limits WHERE expires_at < now() LIMIT $1)`,
 	// A report counts against the next one for 30 days after the client may ask again (reportSQL).
 	`DELETE FROM muted_clients WHERE (customer_id, client_id) IN (SELECT customer_id, client_id FROM muted_clients WHERE until < now() - interval '30 days' LIMIT $1)`,
+	`DELETE FROM identity_visits WHERE hash IN (SELECT hash FROM identity_visits WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM recoveries WHERE hash IN (SELECT hash FROM recoveries WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM sign_ups WHERE hash IN (SELECT hash FROM sign_ups WHERE expires_at < now() LIMIT $1)`,
+	// What became of an invitation, staff may still ask.
+	`DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at < now() - interval '30 days' LIMIT $1)`,
 	`DELETE FROM registration_tokens WHERE hash IN (SELECT hash FROM registration_tokens WHERE expires_at < now() LIMIT $1)`,
+	`DELETE FROM retained_records WHERE id IN (SELECT id FROM retained_records WHERE retained_until < now() LIMIT $1)`,
 	// Of a client that names another logo now, or none.
 	`DELETE FROM client_logos WHERE client_id IN (SELECT l.client_id FROM client_logos l JOIN clients c USING (client_id)
         WHERE l.source IS DISTINCT FROM c.metadata->>'logo_uri' LIMIT $1)`,
+	`DELETE FROM fineract_tfa_tokens WHERE hash IN (SELECT hash FROM fineract_tfa_tokens WHERE valid_to < now() LIMIT $1)`,
+	`DELETE FROM fineract_otp_requests WHERE customer_id IN (SELECT customer_id FROM fineract_otp_requests WHERE expires_at < now() LIMIT $1)`,
 	`DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys WHERE published_until < now() - ` + hintsVerifiable + ` LIMIT $1)`,
 }
 
@@ -41,7 +50,8 @@ func (db *DB) Purge(ctx context.Context) (int64, error) {
 			}
 		}
 	}
-	return total, nil
+	gone, err := db.DeleteDue(ctx, purgeBatch)
+	return total + gone, err
 }
 
 // PurgeEvery purges until ctx ends, and tells failed of errors.

@@ -99,13 +99,17 @@ func endpointHash(endpoint string) []byte {
 	return hash[:]
 }
 
-// FindAwaited returns a request that still waits for its customer. It returns ErrNotFound when it is decided or expired, or
-// the customer is disabled: nobody is told of it then.
+// FindAwaited returns a request, or a transaction, that still waits for its customer. It returns ErrNotFound when it is decided or
+// expired, or the customer is disabled, or may not approve the transaction any more: nobody is told of it then.
 func (db *DB) FindAwaited(ctx context.Context, w ApprovalWanted) (*Awaited, error) {
 	a := &Awaited{Customer: Customer{keys: db.Keys()}}
 	var ids [][16]byte
 	var sealed [][]byte
-	err := db.pool.QueryRow(ctx, awaitedSQL, [16]byte(w.AuthorizationID), [16]byte(w.CustomerID)).Scan((*[16]byte)(&a.ID), &a.Tenant,
+	sql, args := awaitedSQL, []any{[16]byte(w.AuthorizationID), [16]byte(w.CustomerID)}
+	if w.TransactionID != uuid.Nil {
+		sql, args = awaitedTransactionSQL, []any{[16]byte(w.TransactionID), [16]byte(w.CustomerID), nil, w.Revision}
+	}
+	err := db.pool.QueryRow(ctx, sql, args...).Scan((*[16]byte)(&a.ID), &a.Tenant,
 		&a.FineractClientID, &a.Roles, &a.sealedProfile, &a.CreatedAt, &a.ExpiresAt, &ids, &sealed)
 	if err != nil {
 		return nil, notFound(err)

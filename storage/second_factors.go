@@ -58,6 +58,19 @@ WHERE f.confirmed_at IS NULL`
     RETURNING f.customer_id, login.auth_time, login.session_id
 )`
 
+	changeSecretSQL = halfLoginSQL + `, factor AS (
+    UPDATE second_factors f SET secret = $12, last_used_at = now()
+    FROM login
+    WHERE f.id = $10 AND f.customer_id = login.customer_id AND f.confirmed_at IS NOT NULL AND f.secret = $11
+    RETURNING f.customer_id, login.auth_time, login.session_id
+)`
+
+	setFactorSQL = `
+INSERT INTO second_factors (id, customer_id, kind, secret, confirmed_at)
+VALUES ($1, $2, $3, $4, now())
+ON CONFLICT (customer_id, kind) WHERE kind <> 'passkey' DO UPDATE SET id = EXCLUDED.id, secret = EXCLUDED.secret, last_step = 0,
+    created_at = now(), confirmed_at = now(), last_used_at = NULL`
+
 	removeFactorsSQL = `DELETE FROM second_factors WHERE customer_id = $1`
 )
 
@@ -111,6 +124,31 @@ func (c CountedCode) useUp(db *DB) (string, []any) {
 		return advanceFactorSQL, []any{[16]byte(f.ID), c.Step}
 	}
 	return confirmFactorSQL, []any{[16]byte(f.ID), c.Step, db.Keys().Seal(factorPurpose, f.ID[:], f.Secret)}
+}
+
+// ChangedSecret is a Proof by a factor whose secret becomes another one thereby: a list of codes without the one that was used, a
+// counter. Of two that were made of the same secret one holds.
+type ChangedSecret struct {
+	Factor *SecondFactor
+	Secret []byte
+}
+
+func (c ChangedSecret) useUp(db *DB) (string, []any) {
+	f := c.Factor
+	return changeSecretSQL, []any{[16]byte(f.ID), f.sealed, db.Keys().Seal(factorPurpose, f.ID[:], c.Secret)}
+}
+
+// SetFactor gives a customer a confirmed factor of a kind of which there is one, in place of the one that was there, and remembers
+// the events. id is the row's: a secret may depend on it. One round trip.
+func (db *DB) SetFactor(ctx context.Context, id, customer uuid.UUID, kind string, secret []byte, events ...Event) error {
+	batch := &pgx.Batch{}
+	batch.Queue(setFactorSQL, [16]byte(id), [16]byte(customer), kind, db.Keys().Seal(factorPurpose, id[:], secret))
+	for _, e := range events {
+		if err := db.queueEvent(batch, e); err != nil {
+			return err
+		}
+	}
+	return db.pool.SendBatch(ctx, batch).Close()
 }
 
 // RemoveFactors forgets a customer's second factors and devices, of a lost telephone say, and ends all logins. It returns ErrNotFound

@@ -31,13 +31,23 @@ const (
 	lockLoginsSQL = `SELECT 1 FROM logins WHERE customer_id = $1 FOR UPDATE`
 
 	endLoginSQL  = `WITH ended AS (DELETE FROM logins WHERE hash = $1 RETURNING hash, customer_id, session_id)` + overSQL
-	endLoginsSQL = `WITH ended AS (DELETE FROM logins WHERE customer_id = $1 RETURNING hash, customer_id, session_id)` + overSQL
+	endLoginsSQL = `WITH ended AS (DELETE FROM logins WHERE customer_id = $1 RETURNING hash, customer_id, session_id)` + endTFATokensSQL + overSQL
 
+	// The login that a second factor makes of one that stands for a new password takes the place of all: whoever got in with the old
+	// one is out.
 	replaceLoginSQL = `
-WITH ended AS (
-    DELETE FROM logins o WHERE o.hash = $1 AND EXISTS (SELECT 1 FROM logins n WHERE n.hash = $2)
-    RETURNING o.hash, o.customer_id, o.session_id
+WITH replaced AS (
+    SELECT o.hash FROM logins o WHERE o.hash = $1 AND EXISTS (SELECT 1 FROM logins n WHERE n.hash = $2)
+    UNION
+    SELECT other.hash FROM logins o JOIN logins n ON n.hash = $2 AND n.customer_id = o.customer_id AND n.factor_at IS NOT NULL
+        JOIN logins other ON other.customer_id = o.customer_id AND other.hash <> n.hash
+    WHERE o.hash = $1 AND o.recovery IS NOT NULL
+), ended AS (
+    DELETE FROM logins USING replaced WHERE logins.hash = replaced.hash RETURNING logins.hash, customer_id, session_id
 )` + overSQL
+
+	lockReplacedSQL = `
+SELECT 1 FROM logins WHERE customer_id = (SELECT o.customer_id FROM logins o WHERE o.hash = $1 AND o.recovery IS NOT NULL) FOR UPDATE`
 
 	findSessionSQL = `
 SELECT c.id, c.tenant, c.fineract_client_id, c.roles, c.profile, l.session_id

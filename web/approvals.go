@@ -52,6 +52,8 @@ type Approvals struct {
 	SignOutAction, AllowAction, UserCodeAction, SilenceAction string
 
 	ConsentsURL      string
+	TransactionsURL  string
+	Transactions     int    // that wait
 	SubscriptionsURL string // where the script sends subscriptions
 	WorkerURL        string // of the service worker
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/serviceworker"
 	"github.com/chromedp/chromedp"
+
+	"github.com/countersign/countersign/web/webtest"
 )
 
 // approvalsServer serves the list, with as many requests as are waiting, and tells what its script sends.
@@ -77,7 +79,7 @@ func TestApprovals_InstallsAndRings(t *testing.T) {
 	if _, err := chromedp.Call(ctx, serviceworker.Enable, cdp.Empty{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := chromedp.Do(ctx, viewport(360), chromedp.Navigate(server.URL+"/approvals")); err != nil {
+	if err := chromedp.Do(ctx, webtest.Viewport(360), chromedp.Navigate(server.URL+"/approvals")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(ctx, t, "the worker is active", `navigator.serviceWorker.ready.then(r => r.active !== null && new URL(r.scope).pathname === "/approvals")`)
@@ -168,7 +170,7 @@ func received(t *testing.T, sent chan string) string {
 // browserFor is a browser whose owner lets an origin show notifications.
 func browserFor(t *testing.T, origin string) context.Context {
 	t.Helper()
-	ctx := browser(t)
+	ctx := webtest.Chromium(t)
 	_, err := chromedp.CallBrowser(ctx, cdpbrowser.SetPermission, cdpbrowser.SetPermissionParams{
 		Permission: &cdpbrowser.PermissionDescriptor{Name: "notifications"}, Setting: cdpbrowser.PermissionSettingGranted, Origin: origin,
 	})
@@ -196,7 +198,7 @@ func TestApprovals_StaysWhenNothingAnswers(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	ctx := browser(t)
+	ctx := webtest.Chromium(t)
 	if err := chromedp.Do(ctx, chromedp.Navigate(server.URL+"/approvals")); err != nil {
 		t.Fatal(err)
 	}

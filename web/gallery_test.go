@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,10 +45,10 @@ func gallery() []shot {
 		{"31820", "Rainy-day savings", "•••• 0937", "GBP", false},
 		{"40017", "Travel", "•••• 5520", "EUR", false},
 	}
-	login := Login{Action: "/login", Hidden: hidden, Client: &tpp, SignUpURL: "/sign-up"}
-	second := SecondFactor{Action: "/login/code", Hidden: hidden, Client: &tpp}
+	login := Login{Action: "/login", Hidden: hidden, Client: &tpp, SignUpURL: "/sign-up", RecoverURL: "/recover"}
+	second := appFactor()
 	enrol := EnrolTOTP{
-		Action: "/login/enrol", Hidden: hidden, QRPNG: dots(), Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+		EnrolFrame: EnrolFrame{Action: "/login/enrol", Hidden: hidden}, QRPNG: dots(), Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
 		Account: "alice", Issuer: "Meadow Bank", URI: "otpauth://totp/Meadow%20Bank:alice?secret=JBSWY3DPEHPK3PXP&issuer=Meadow%20Bank",
 	}
 	signUp := SignUp{Action: "/sign-up", Hidden: hidden, Client: &tpp, LoginURL: "/login"}
@@ -68,7 +69,7 @@ func gallery() []shot {
 	endless.Details = []Detail{{"Amount", "123.50 EUR"}, {"To", "Merchant A"}, {"Payee's account", "DE02100100109307118603"}}
 	endless.Until, endless.OpenURL = nil, "/consents/open?client_id=ledgerly"
 
-	return []shot{
+	return append(slices.Concat(factorGallery(), selfGallery(), federationGallery(), recoveryGallery(), transactionGallery()), []shot{
 		{"login", "login_page", func(p *Pages, w http.ResponseWriter) error { return p.Login(w, 200, login) }},
 		{"login-logo", "login_page", func(p *Pages, w http.ResponseWriter) error {
 			v := login
@@ -91,7 +92,7 @@ func gallery() []shot {
 		{"second-factor", "second_factor_page", func(p *Pages, w http.ResponseWriter) error { return p.SecondFactor(w, 200, second) }},
 		{"second-factor-problem", "second_factor_page", func(p *Pages, w http.ResponseWriter) error {
 			v := second
-			v.Masked, v.Resend, v.Problem = "a•••@meadow.example", true, p.Text("problem.code")
+			v.Problem = p.Text("problem.code")
 			return p.SecondFactor(w, 401, v)
 		}},
 		{"enrol", "enrol_page", func(p *Pages, w http.ResponseWriter) error { return p.EnrolTOTP(w, 200, enrol) }},
@@ -213,7 +214,7 @@ func gallery() []shot {
 		{"form-post", "form_post_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.FormPost(w, FormPost{Action: tpp.RedirectURI, Params: []Field{{"code", "abc"}, {"state", "xyz"}, {"submit", "shadow"}}})
 		}},
-	}
+	}...)
 }
 
 var speaker = Client{Name: "Kitchen speaker", URL: "https://speakers.example"}

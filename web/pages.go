@@ -1,13 +1,15 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 )
 
 // Element ids that others rely on:
 //
-//	every page     main: login_page, second_factor_page, enrol_page, sign_up_page, device_page, approvals_page,
+//	every page     main: login_page, second_factor_page, enrol_page, enrol_factor_page, add_factor_page, recovery_codes_page,
+//	               sign_up_page, sign_up_code_page, invitation_page, recover_page, recover_code_page, device_page, approvals_page,
 //	               consent_page, consents_page, sign_out_page, done_page, error_page, form_post_page
 //	inputs         user_code, username, password, code, name, email, account_<n>, number_<n> (from 1)
 //	buttons        submit_button, resend_button, approve_button, deny_button,
@@ -46,68 +48,17 @@ type Login struct {
 	Username  string
 	Problem   string
 	SignUpURL string
+	// RecoverURL is for who has lost the password.
+	RecoverURL string
+	Passkey    *LoginPasskey // nil: none can be used
+	Providers  []ProviderButton
+	Elsewhere  bool // the problem is another provider's: nothing that is typed here is wrong
 }
 
 // Login shows the page, with 200 or, with a Problem, 403 or 422 (401 would promise WWW-Authenticate).
 // As with all pages: an error is for the log, the customer has been answered.
 func (p *Pages) Login(w http.ResponseWriter, status int, v Login) error {
-	return p.render(w, status, "login", csp(v.Client), v.Problem, v)
-}
-
-// SecondFactor asks for a one-time code. Input: code.
-type SecondFactor struct {
-	Action  string
-	Hidden  []Field
-	Client  *Client
-	Problem string
-	// Masked is where the code was sent, such as "•••• 4821"; "" means that the
-	// customer's authenticator app shows it.
-	Masked string
-	// Resend offers a second button, name="resend" value="1", in the same form.
-	Resend bool
-}
-
-// SecondFactor shows the page.
-func (p *Pages) SecondFactor(w http.ResponseWriter, status int, v SecondFactor) error {
-	return p.render(w, status, "second_factor", csp(v.Client), v.Problem, v)
-}
-
-// EnrolTOTP shows a new authenticator secret and asks for its first code.
-// Input: code.
-type EnrolTOTP struct {
-	Action  string
-	Hidden  []Field
-	Client  *Client
-	Problem string
-	QRPNG   []byte
-	Secret  string // base32; shown in groups of four
-	Account string
-	Issuer  string
-	// URI is the otpauth:// URI. On a phone it is a link into the app: nobody
-	// can scan the screen of the phone they hold.
-	URI string
-}
-
-// EnrolTOTP shows the page.
-func (p *Pages) EnrolTOTP(w http.ResponseWriter, status int, v EnrolTOTP) error {
-	return p.render(w, status, "enrol", csp(v.Client), v.Problem, v)
-}
-
-// SignUp registers a customer. Inputs: username, name, email, password.
-type SignUp struct {
-	Action   string
-	Hidden   []Field
-	Client   *Client
-	Problem  string
-	Username string
-	Name     string
-	Email    string
-	LoginURL string // for those who have an account
-}
-
-// SignUp shows the page.
-func (p *Pages) SignUp(w http.ResponseWriter, status int, v SignUp) error {
-	return p.render(w, status, "sign_up", csp(v.Client), v.Problem, v)
+	return p.render(w, status, "login", passkeyCSP(providersCSP(v.Client, v.Providers), v.Passkey), cmp.Or(v.Problem, v.Passkey.problem()), v)
 }
 
 // Item is one thing that a client may do, in plain words.

@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -27,7 +28,10 @@ var (
 )
 
 var pageNames = []string{
-	"login", "second_factor", "enrol", "sign_up", "consent", "consents", "sign_out", "done", "error", "form_post", "device", "approvals",
+	"login", "second_factor", "enrol", "enrol_factor", "add_factor", "recovery_codes", "sign_up", "sign_up_code", "recover", "recover_code", "invitation", "consent", "consents", "sign_out", "done", "error", "form_post", "device", "approvals",
+	"transactions", "transaction", "transaction_password",
+	"link", "prove_link", "link_sign_up",
+	"self", "self_profile", "self_contact", "self_password", "self_factors", "self_sessions", "self_activity", "self_data",
 }
 
 // Pages renders every page in the name of one brand. Safe for concurrent use.
@@ -106,7 +110,7 @@ func (p *Pages) readTexts() error {
 }
 
 func (p *Pages) parse() error {
-	layout, err := p.parseFiles(template.New("").Funcs(p.functions()), "layout", "parts")
+	layout, err := p.parseFiles(template.New("").Funcs(p.functions()), "layout", "parts", "own")
 	if err != nil {
 		return err
 	}
@@ -264,6 +268,9 @@ func (p *Pages) functions() template.FuncMap {
 				return "", errors.New("not a PNG")
 			}
 			return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b)), nil
+		},
+		"textFile": func(lines []string) template.URL {
+			return template.URL("data:text/plain;charset=utf-8," + url.PathEscape(strings.Join(lines, "\r\n")+"\r\n"))
 		},
 		"otpauth": func(uri string) template.URL {
 			if !strings.HasPrefix(uri, "otpauth://") {

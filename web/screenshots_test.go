@@ -7,62 +7,16 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
-)
 
-// browser starts a headless Chromium of its own for one test.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no browser")
-	}
-	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
-		}
-	}
-	if path == "" {
-		const how = "no Chromium found: apt-get install -y chromium"
-		if os.Getenv("COUNTERSIGN_REQUIRE_BROWSER") == "1" {
-			t.Fatal(how)
-		}
-		t.Skip(how)
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, // containers and CI run as root
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("hide-scrollbars", true),
-		// The test servers' certificates are their own.
-		chromedp.Flag("ignore-certificate-errors", true),
-		// The clients' hosts are this machine.
-		chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"),
-	)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	// A headless page has no focus, nor the outline that goes with it.
-	if _, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
-}
+	"github.com/countersign/countersign/web/webtest"
+)
 
 // bank serves the gallery's pages by their names, with what a real server puts
 // around them.
@@ -81,32 +35,6 @@ func bank(t *testing.T, p *Pages) *httptest.Server {
 	server := httptest.NewTLSServer(mux)
 	t.Cleanup(server.Close)
 	return server
-}
-
-// findTooWide opens what can be unfolded and names what does not fit the window.
-const findTooWide = `(() => {
-	document.querySelectorAll("details").forEach(d => d.open = true);
-	const root = document.documentElement;
-	const width = screen.width; // a phone's innerWidth grows with what does not fit
-	if (Math.max(root.scrollWidth, innerWidth) > width) return root.scrollWidth + " > " + width;
-	return [...document.querySelectorAll("body *:not(.unseen)")]
-		.filter(e => e.getBoundingClientRect().right > width + 0.5)
-		.map(e => e.tagName + "." + e.className + "#" + e.id).join(" ");
-})()`
-
-func viewport(width int64) chromedp.Action[chromedp.Void] {
-	return chromedp.EmulateViewport(width, 800, func(m *emulation.SetDeviceMetricsOverrideParams, _ *emulation.SetTouchEmulationEnabledParams) {
-		m.ScreenWidth, m.ScreenHeight, m.Mobile = width, 800, width < 600
-	})
-}
-
-func colourScheme(scheme string) chromedp.Action[chromedp.Void] {
-	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-		})
-		return err
-	})
 }
 
 func photograph(ctx context.Context, t *testing.T, path string) {
@@ -129,7 +57,7 @@ func TestPages_FitEveryScreen(t *testing.T) {
 	}
 	p := newPages(t, meadow())
 	server := bank(t, p)
-	ctx := browser(t)
+	ctx := webtest.Chromium(t)
 
 	for _, width := range []int64{320, 360, 1280} {
 		for _, scheme := range []string{"light", "dark"} {
@@ -140,10 +68,10 @@ func TestPages_FitEveryScreen(t *testing.T) {
 				if s.name == "form-post" {
 					continue // leaves at once: see TestFormPost_ArrivesAtTheClient
 				}
-				if err := chromedp.Do(ctx, viewport(width), colourScheme(scheme), chromedp.Navigate(server.URL+"/"+s.name)); err != nil {
+				if err := chromedp.Do(ctx, webtest.Viewport(width), webtest.ColourScheme(scheme), chromedp.Navigate(server.URL+"/"+s.name)); err != nil {
 					t.Fatalf("%s at %d: %v", s.name, width, err)
 				}
-				tooWide, err := chromedp.Run(ctx, chromedp.Evaluate[string](findTooWide))
+				tooWide, err := chromedp.Run(ctx, chromedp.Evaluate[string](webtest.TooWide))
 				if err != nil {
 					t.Fatalf("%s at %d: %v", s.name, width, err)
 				}
@@ -158,15 +86,44 @@ func TestPages_FitEveryScreen(t *testing.T) {
 	}
 }
 
+// Nothing keeps people out of a page (WCAG 2.2, A and AA, as axe-core reads it), in neither scheme of colours.
+func TestPages_NoBarriers(t *testing.T) {
+	p := newPages(t, meadow())
+	server := bank(t, p)
+	ctx := webtest.Chromium(t)
+	axe := webtest.NewAxe(t)
+	for width, scheme := range map[int64]string{390: "light", 1280: "dark"} {
+		for _, s := range gallery() {
+			if s.name == "form-post" {
+				continue // leaves at once
+			}
+			if err := chromedp.Do(ctx, webtest.Viewport(width), webtest.ColourScheme(scheme), chromedp.Navigate(server.URL+"/"+s.name)); err != nil {
+				t.Fatalf("%s: %v", s.name, err)
+			}
+			found, err := axe.Look(ctx)
+			if err != nil {
+				t.Fatalf("%s: %v", s.name, err)
+			}
+			for _, b := range found {
+				if b.Bars() {
+					t.Errorf("%s, %s: %v", s.name, scheme, b)
+				} else {
+					t.Logf("%s, %s: %v", s.name, scheme, b)
+				}
+			}
+		}
+	}
+}
+
 // The keyboard's place shows: an outline of 3 px on whatever has the focus.
 func TestPages_FocusShows(t *testing.T) {
 	p := newPages(t, meadow())
 	server := bank(t, p)
-	ctx := browser(t)
+	ctx := webtest.Chromium(t)
 	for page, selector := range map[string]string{
 		"login": "#username", "second-factor": "#code", "consent": "#account_2", "consents": "summary", "done": "#continue_link", "error": "a",
 	} {
-		if err := chromedp.Do(ctx, viewport(1280), chromedp.Navigate(server.URL+"/"+page)); err != nil {
+		if err := chromedp.Do(ctx, webtest.Viewport(1280), chromedp.Navigate(server.URL+"/"+page)); err != nil {
 			t.Fatalf("%s: %v", page, err)
 		}
 		outline, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(`(() => {
@@ -239,7 +196,7 @@ func TestConsent_ApprovalReachesTheClient(t *testing.T) {
 			server := httptest.NewTLSServer(mux)
 			defer server.Close()
 
-			if err := chromedp.Do(browser(t),
+			if err := chromedp.Do(webtest.Chromium(t),
 				chromedp.Navigate(server.URL+"/consent"),
 				click("#account_2"),
 				click("#approve_button"),
@@ -285,12 +242,12 @@ func TestFormPost_ArrivesAtTheClient(t *testing.T) {
 			}))
 			defer server.Close()
 
-			ctx := browser(t)
+			ctx := webtest.Chromium(t)
 			noScript := chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 				_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !script})
 				return err
 			})
-			if err := chromedp.Do(ctx, noScript, viewport(1280), chromedp.Navigate(server.URL+"/authorize")); err != nil {
+			if err := chromedp.Do(ctx, noScript, webtest.Viewport(1280), chromedp.Navigate(server.URL+"/authorize")); err != nil {
 				t.Fatal(err)
 			}
 			if !script {
@@ -324,7 +281,7 @@ func TestProtect_RefusesAnotherSitesForm(t *testing.T) {
 		fmt.Fprintf(w, `<!doctype html><form method="post" action="%s/consent"><button id="go" name="decision" value="approve">win</button></form>`, server.URL)
 	}))
 	defer evil.Close()
-	ctx := browser(t)
+	ctx := webtest.Chromium(t)
 	if err := chromedp.Do(ctx, chromedp.Navigate("https://evil.example:"+port(evil)+"/"), click("#go")); err != nil {
 		t.Fatal(err)
 	}

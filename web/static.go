@@ -60,7 +60,7 @@ func staticFiles(b Brand) (style, icn, logo *file) {
 // than a page without style.
 func (p *Pages) Static() http.Handler {
 	byName := make(map[string]*file)
-	for _, f := range append(p.app.files(), p.style, p.icon, p.logo) {
+	for _, f := range append(p.app.files(), p.style, p.icon, p.logo, passkeyFile) {
 		if f != nil {
 			byName[f.stem+f.ext] = f
 		}

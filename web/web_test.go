@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"html"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +24,7 @@ func hostile(v reflect.Value, name string) {
 	switch v.Kind() {
 	case reflect.String:
 		switch {
-		case name == "Action":
+		case strings.HasSuffix(name, "Action"):
 			v.SetString("/here")
 		case strings.HasSuffix(name, "URL") || strings.HasSuffix(name, "URI"):
 			v.SetString("javascript:attack()")
@@ -52,72 +56,65 @@ func hostile(v reflect.Value, name string) {
 	}
 }
 
-func attacked[V any](render func(http.ResponseWriter, V) error) (*httptest.ResponseRecorder, error) {
-	var v V
-	hostile(reflect.ValueOf(&v).Elem(), "")
-	w := httptest.NewRecorder()
-	return w, render(w, v)
+// attacks renders each page of Pages once, with hostile views.
+func attacks(p *Pages) map[string]func() (*httptest.ResponseRecorder, error) {
+	all := map[string]func() (*httptest.ResponseRecorder, error){}
+	pages := reflect.ValueOf(p)
+	for i := range pages.NumMethod() {
+		name, page := pages.Type().Method(i).Name, pages.Method(i)
+		takes := page.Type()
+		if takes.NumIn() < 2 || takes.In(0) != reflect.TypeFor[http.ResponseWriter]() || takes.In(takes.NumIn()-1).Kind() != reflect.Struct {
+			continue
+		}
+		all[name] = func() (*httptest.ResponseRecorder, error) {
+			w, view := httptest.NewRecorder(), reflect.New(takes.In(takes.NumIn()-1)).Elem()
+			hostile(view, "")
+			if name == "FormPost" {
+				view.FieldByName("Action").SetString(`https://tpp.example/cb?a="><script>attack()</script>`)
+			}
+			args := []reflect.Value{reflect.ValueOf(w), view}
+			if takes.NumIn() == 3 {
+				args = slices.Insert(args, 1, reflect.ValueOf(http.StatusOK))
+			}
+			err, _ := page.Call(args)[0].Interface().(error)
+			return w, err
+		}
+	}
+	return all
 }
 
-func withStatus[V any](page func(http.ResponseWriter, int, V) error) func(http.ResponseWriter, V) error {
-	return func(w http.ResponseWriter, v V) error { return page(w, 200, v) }
-}
+// ourScript is a script that a page of ours may have, at its place.
+var ourScript = regexp.MustCompile(`<script src="/static/[a-z]+-[0-9a-f]{16}\.js"( data-worker="")? defer></script>`)
 
 func TestPages_EscapeWhatOthersWrote(t *testing.T) {
 	b := meadow()
 	b.Name = `Bank <script>attack()</script> & "Sons"`
 	b.Short, b.Support = b.Name, b.Name
-	p := newPages(t, b)
-	formPost := func(w http.ResponseWriter, v FormPost) error {
-		v.Action = `https://tpp.example/cb?a="><script>attack()</script>`
-		return p.FormPost(w, v)
+	all := attacks(newPages(t, b))
+	if len(all) < 28 {
+		t.Fatalf("only %d pages", len(all))
 	}
-	for name, render := range map[string]func() (*httptest.ResponseRecorder, error){
-		"login":         func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Login)) },
-		"second_factor": func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.SecondFactor)) },
-		"enrol":         func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.EnrolTOTP)) },
-		"sign_up":       func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.SignUp)) },
-		"consent":       func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Consent)) },
-		"consents": func() (*httptest.ResponseRecorder, error) {
-			return attacked(func(w http.ResponseWriter, v Consents) error {
-				v.SignOutAction = "/sign-out"
-				return p.Consents(w, 200, v)
-			})
-		},
-		"approvals": func() (*httptest.ResponseRecorder, error) {
-			return attacked(func(w http.ResponseWriter, v Approvals) error {
-				v.SignOutAction, v.AllowAction, v.UserCodeAction, v.SilenceAction = "/sign-out", "/allow", "/code", "/silence"
-				return p.Approvals(w, 200, v)
-			})
-		},
-		"device":    func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Device)) },
-		"done":      func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Done)) },
-		"error":     func() (*httptest.ResponseRecorder, error) { return attacked(withStatus(p.Error)) },
-		"form_post": func() (*httptest.ResponseRecorder, error) { return attacked(formPost) },
-	} {
+	for name, render := range all {
 		t.Run(name, func(t *testing.T) {
 			w, err := render()
 			if err != nil {
 				t.Fatal(err)
 			}
-			body := w.Body.String()
-			if name == "form_post" {
+			body := ourScript.ReplaceAllString(w.Body.String(), "")
+			if name == "FormPost" {
 				body = strings.Replace(body, "<script>"+formPostScript+"</script>", "", 1)
-			}
-			if name == "approvals" {
-				body = strings.Replace(body, `<script src="/static/approvals-`, "", 1)
 			}
 			for _, bad := range []string{"<script", "<img src=x", "javascript:", "ZgotmplZ", "\x00"} {
 				if strings.Contains(body, bad) {
 					t.Errorf("contains %q:\n%s", bad, body)
 				}
 			}
-			// Hidden values go back as they came; all else that is shown is cleaned.
-			shown := regexp.MustCompile(`(name|value)="[^"]*"`).ReplaceAllString(body, "")
+			// Hidden values go back as they came; all that is shown is cleaned.
+			shown := regexp.MustCompile(`(name|value|id|for|autocomplete|aria-describedby|data-[a-z]+)="[^"]*"`).ReplaceAllString(body, "")
 			if strings.ContainsAny(shown, "\u202e\u2066\u200b") {
 				t.Errorf("a direction-changing or invisible character is shown:\n%s", shown)
 			}
-			if name != "done" && name != "error" && !strings.Contains(body, "attack()") {
+			if name != "Done" && name != "Error" && !strings.Contains(body, "attack()") {
 				t.Error("nothing of the attack is shown: the test attacks nothing")
 			}
 			if strings.Contains(w.Header().Get("Content-Security-Policy"), "javascript") {
@@ -145,7 +142,7 @@ func TestPages_FirstFormAndIDs(t *testing.T) {
 	p := newPages(t, meadow())
 	ids := map[string][]string{
 		"login_page":         {"username", "password", "submit_button"},
-		"second_factor_page": {"code", "submit_button"},
+		"second_factor_page": {"submit_button"},
 		"enrol_page":         {"code", "submit_button"},
 		"sign_up_page":       {"username", "name", "email", "password", "submit_button"},
 		"consent_page":       {"account_1", "account_2", "approve_button", "deny_button"},
@@ -153,6 +150,7 @@ func TestPages_FirstFormAndIDs(t *testing.T) {
 		"form_post_page":     {"continue_button"},
 	}
 	oneForm := map[string]bool{"login_page": true, "second_factor_page": true, "enrol_page": true, "sign_up_page": true, "consent_page": true, "form_post_page": true}
+	takesNone := map[string]bool{"second-factor-send": true, "second-factor-passkey": true}
 	for _, s := range gallery() {
 		t.Run(s.name, func(t *testing.T) {
 			w, body := rendered(t, p, s)
@@ -162,7 +160,14 @@ func TestPages_FirstFormAndIDs(t *testing.T) {
 			if got := w.Body.Len(); w.Header().Get("Content-Length") == "" || got == 0 {
 				t.Error("no length")
 			}
-			for _, id := range ids[s.id] {
+			wanted := ids[s.id]
+			switch {
+			case s.name == "second-factor-none":
+				wanted = []string{"none"}
+			case s.id == "second_factor_page" && !takesNone[s.name]:
+				wanted = append([]string{"code"}, wanted...)
+			}
+			for _, id := range wanted {
 				if n := strings.Count(body, `id="`+id+`"`); n != 1 {
 					t.Errorf("id %s occurs %d times", id, n)
 				}
@@ -182,7 +187,7 @@ func TestPages_FirstFormAndIDs(t *testing.T) {
 					}
 				}
 			}
-			if !oneForm[s.id] {
+			if !oneForm[s.id] || s.name == "second-factor-none" || s.name == "login-providers" {
 				return
 			}
 			start, end := strings.Index(body, `<form method="post"`), strings.Index(body, "</form>")
@@ -478,7 +483,8 @@ func variables(css string) map[string]rgb {
 	return found
 }
 
-// Each text that a template names exists, and each that exists is named.
+// Each text that a template or our Go names exists, and each that exists is named: "transaction.state." names all that begin so,
+// "device.done" also its .title and .text.
 func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 	raw, err := textFiles.ReadFile("texts/en.json")
 	if err != nil {
@@ -488,7 +494,7 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 	if err := json.Unmarshal(raw, &english); err != nil {
 		t.Fatal(err)
 	}
-	used := map[string]bool{"dir": true, "date": true, "error.title": true, "error.text": true, "error.internal": true, "error.server": true}
+	used := map[string]bool{}
 	names, _ := templateFiles.ReadDir("templates")
 	for _, name := range names {
 		source, _ := templateFiles.ReadFile("templates/" + name.Name())
@@ -499,12 +505,23 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 			}
 		}
 	}
-	forApp := map[string]bool{"approvals.app": true, "approvals.ring.title": true, "approvals.ring.body": true}
+	var beginnings []string
+	for name, source := range ourGo(t) {
+		for _, m := range regexp.MustCompile(`\.Text\("([a-z_.]+)"[,)]`).FindAllStringSubmatch(source, -1) {
+			if english[m[1]] == "" {
+				t.Errorf("%s: no text %s", name, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`"([a-z][a-z_.]+)"`).FindAllStringSubmatch(source, -1) {
+			used[m[1]] = true
+			if strings.HasSuffix(m[1], ".") || strings.HasSuffix(m[1], "_") {
+				beginnings = append(beginnings, m[1])
+			}
+		}
+	}
 	for key := range english {
-		forCallers := strings.HasPrefix(key, "problem.") || strings.HasPrefix(key, "error.cross_origin.") || strings.HasPrefix(key, "month.") ||
-			strings.HasPrefix(key, "open_app.") || strings.HasPrefix(key, "signed_out.") || strings.HasPrefix(key, "device.done.") || strings.HasPrefix(key, "device.denied.") ||
-			strings.HasPrefix(key, "approval.") || strings.HasPrefix(key, "approvals.notice.") || strings.HasPrefix(key, "code.") || strings.HasPrefix(key, "message.") || strings.HasPrefix(key, "notice.") || forApp[key]
-		if !used[key] && !forCallers {
+		begins := func(with string) bool { return strings.HasPrefix(key, with) }
+		if !used[key] && !used[strings.TrimSuffix(key, "_name")] && !used[key[:max(0, strings.LastIndexByte(key, '.'))]] && !slices.ContainsFunc(beginnings, begins) {
 			t.Errorf("text %s is used nowhere", key)
 		}
 	}
@@ -521,6 +538,24 @@ func TestTexts_CatalogueMatchesTemplates(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ourGo reads the source of the module, without its tests.
+func ourGo(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		all[name] = string(source)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestStatic(t *testing.T) {

@@ -168,6 +168,18 @@ func (b *Browser) JSON(t testing.TB, method, path string, body any) *Page {
 	return b.follow(t, r)
 }
 
+// Continue follows the link by which a page lets the customer go on: from new recovery codes, say.
+func (b *Browser) Continue(t testing.TB, p *Page) *Page {
+	t.Helper()
+	m := regexp.MustCompile(`id="continue_link" href="([^"]*)"`).FindSubmatch(p.Body)
+	if m == nil {
+		t.Fatalf("page %q leads nowhere", p.ID())
+	}
+	to, err := p.URL.Parse(html.UnescapeString(string(m[1])))
+	check(t, err)
+	return b.Open(t, to.RequestURI())
+}
+
 // Login fills in the login page.
 func (b *Browser) Login(t testing.TB, p *Page) *Page {
 	t.Helper()

@@ -16,8 +16,11 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/countersign/countersign/authn"
+	"github.com/countersign/countersign/authn/fineract"
 	"github.com/countersign/countersign/authz"
+	"github.com/countersign/countersign/authz/engine"
 	"github.com/countersign/countersign/authz/keys"
+	"github.com/countersign/countersign/consent"
 	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/reach"
 	"github.com/countersign/countersign/storage"
@@ -63,6 +66,17 @@ type Options struct {
 
 	LowValue fapi.AmountLimits // with RequireSCA: up to which paying needs no second factor
 	CIBA     authz.CIBA
+	Fineract fineract.Config // where it says no context, Fineract's own
+	Tenant   string          // whose customers log in; "": default
+
+	FactorKinds []string // kinds of second factors that customers use
+
+	Authn func(*authn.Config) // changes how customers log in; nil: nothing
+
+	Approving    authn.Transactions // how transactions are approved
+	Transactions consent.TransactionLimits
+
+	Customers engine.Customers // what roles and attributes decide
 
 	Registration authz.Registration // by default open, with all profiles, openid first
 
@@ -96,7 +110,18 @@ func Start(t testing.TB, options ...Options) *Server {
 	config := authz.Config{
 		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: Resource, ClientCAs: s.Roots, CertificateHeader: o.CertificateHeader, DPoPNonces: o.DPoPNonces,
 		Scopes: []string{"openid", "profile", "email", "accounts"}, DetailTypes: fapi.DefaultDetailTypes(), RequireSCA: o.RequireSCA, LowValue: o.LowValue, CIBA: o.CIBA,
-		Authn: authn.Config{Tenant: "default", SignUp: true, Argon2: authn.Argon2{Memory: 64, Time: 1, Threads: 1}},
+		Customers: o.Customers,
+		Authn:     authn.Config{Tenant: "default", SignUp: true, Argon2: authn.Argon2{Memory: 64, Time: 1, Threads: 1}},
+	}
+	config.Authn.FactorKinds, config.Authn.Transactions, config.Transactions = o.FactorKinds, o.Approving, o.Transactions
+	if o.Tenant != "" {
+		config.Authn.Tenant = o.Tenant
+	}
+	if o.Authn != nil {
+		o.Authn(&config.Authn)
+	}
+	if config.Fineract = o.Fineract; config.Fineract.Context == "" {
+		config.Fineract.Context = fineract.DefaultContext
 	}
 	if config.Registration = o.Registration; config.Registration.Mode == "" {
 		config.Registration.Mode = authz.RegistrationOpen

@@ -67,9 +67,9 @@ func (h pollHandler) poll(ctx context.Context, c *call, r fosite.AccessRequester
 
 func (h pollHandler) ask(ctx context.Context, c *call, codeHash []byte) (*storage.Live, error) {
 	if !c.polledAt.IsZero() {
-		return h.e.db.PollOn(ctx, c.polledAt, codeHash, c.client.ID, c.client.Rules().RefreshLifetime)
+		return h.e.Within(h.e.db.PollOn(ctx, c.polledAt, codeHash, c.client.ID, c.client.Rules().RefreshLifetime))
 	}
-	return h.e.db.Poll(ctx, c.uses(), codeHash, c.client.ID, c.client.Rules().RefreshLifetime)
+	return h.e.Within(h.e.db.Poll(ctx, c.uses(), codeHash, c.client.ID, c.client.Rules().RefreshLifetime))
 }
 
 func (h pollHandler) PopulateTokenEndpointResponse(ctx context.Context, r fosite.AccessRequester, response fosite.AccessResponder) error {

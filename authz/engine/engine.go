@@ -28,12 +28,13 @@ type Engine struct {
 	keys     *keys.Set
 	names    names
 	types    map[string]fapi.DetailType
+	people   Customers
 	fosite   *fosite.Fosite
 }
 
 // New makes an Engine. resource is the audience of access tokens of clients that name no resource and have none registered.
-func New(issuer, resource string, types map[string]fapi.DetailType, db *storage.DB, keys *keys.Set) *Engine {
-	e := &Engine{issuer: issuer, resource: resource, types: types, db: db, keys: keys, names: newNames(db.Keys())}
+func New(issuer, resource string, types map[string]fapi.DetailType, people Customers, db *storage.DB, keys *keys.Set) *Engine {
+	e := &Engine{issuer: issuer, resource: resource, types: types, people: people, db: db, keys: keys, names: newNames(db.Keys())}
 	cfg := &config{Config: &fosite.Config{
 		MinParameterEntropy:      1, // the least that fosite knows: nonce and state are the client's own protection
 		ScopeStrategy:            fosite.ExactScopeStrategy,
@@ -257,7 +258,7 @@ func (e *Engine) tokenResponse(c *call, request fosite.AccessRequester, response
 }
 
 // identityScopes mean something only for a person.
-var identityScopes = map[string]bool{"openid": true, "profile": true, "email": true, "phone": true, "address": true, "offline_access": true}
+var identityScopes = map[string]bool{"openid": true, "profile": true, "email": true, "phone": true, "address": true, "offline_access": true, "roles": true, "attributes": true}
 
 // clientCredentialsForm leaves out the scopes that need a person, and fills in all others when none was asked for
 // (RFC 6749 §3.3).

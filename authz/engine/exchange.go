@@ -71,6 +71,9 @@ func (e *Engine) exchange(ctx context.Context, t TokenRequest, c *call) (*TokenR
 	if err != nil {
 		return nil, err
 	}
+	if err := e.NarrowToken(issued, live); err != nil {
+		return nil, err
+	}
 	token, err := e.sealExchanged(c, issued, live)
 	if err != nil {
 		return nil, err

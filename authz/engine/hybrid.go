@@ -65,5 +65,5 @@ func (e *Engine) approved(ctx context.Context, c *fapi.Client, r *fapi.Authoriza
 	if !access && !personal {
 		return &storage.Live{Authorization: *a}, nil
 	}
-	return e.db.LoadLive(ctx, nil, a.ID, c.ID, "")
+	return e.Within(e.db.LoadLive(ctx, nil, a.ID, c.ID, ""))
 }

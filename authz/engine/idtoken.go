@@ -84,7 +84,7 @@ func (e *Engine) personalClaims(c *call, s *session, asked []string) (map[string
 	if c.atAuthorization && !alone && c.client.IDTokenEncryptedResponseAlg == "" || s.request.Claims == nil && !alone {
 		return nil, nil
 	}
-	known, err := UserClaims(&s.live.Customer)
+	known, err := e.userClaims(&s.live.Customer, s.live.Scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +147,18 @@ var claimScopes = map[string][]string{
 	"email":   {"email", "email_verified"},
 	"phone":   {"phone_number", "phone_number_verified"},
 	"address": {"address"},
+
+	"roles": {"roles"}, "attributes": {"attributes"}, // ours, docs/customers.md
 }
 
 // UserInfo returns the claims that an authorization entitles its client to at the userinfo endpoint. subject is the sub
 // of the access token, which is that of the ID token.
-func UserInfo(l *storage.Live, subject string, scopes []string) (map[string]any, error) {
+func (e *Engine) UserInfo(l *storage.Live, subject string, scopes []string) (map[string]any, error) {
 	r, err := RequestOf(l)
 	if err != nil {
 		return nil, err
 	}
-	known, err := UserClaims(&l.Customer)
+	known, err := e.userClaims(&l.Customer, scopes)
 	if err != nil {
 		return nil, err
 	}

@@ -14,10 +14,13 @@ func (e *Engine) PrincipalOf(c *fapi.Client, l *storage.Live, t *AccessToken) (*
 		return nil, err
 	}
 	if only := t.only(); only != nil {
-		return principal(s, *only), nil
+		return e.principal(s, *only)
 	}
 	details, _, err := e.granted(c, s)
-	return principal(s, details), err
+	if err != nil {
+		return nil, err
+	}
+	return e.principal(s, details)
 }
 
 // RequestOf returns the request that an authorization answers.
@@ -26,8 +29,12 @@ func RequestOf(l *storage.Live) (*fapi.AuthorizationRequest, error) {
 	return r, json.Unmarshal(l.Request, r)
 }
 
-func principal(s *session, details []fapi.AuthorizationDetail) *Principal {
+func (e *Engine) principal(s *session, details []fapi.AuthorizationDetail) (*Principal, error) {
 	l := s.live
+	attributes, err := e.attributes(&l.Customer)
+	if err != nil {
+		return nil, err
+	}
 	p := &Principal{
 		ACR:                  l.ACR,
 		AMR:                  l.AMR,
@@ -35,6 +42,7 @@ func principal(s *session, details []fapi.AuthorizationDetail) *Principal {
 		Tenant:               l.Customer.Tenant,
 		FineractClientID:     l.Customer.FineractClientID,
 		Roles:                l.Customer.Roles,
+		Attributes:           attributes,
 		AccountIDs:           l.AccountIDs,
 		GrantID:              l.GrantID.String(),
 		AuthorizationDetails: details,
@@ -43,5 +51,5 @@ func principal(s *session, details []fapi.AuthorizationDetail) *Principal {
 		p.ConsentID, p.ConsentType, p.ConsentStatus, p.ConsentExpiresAt = k.ID, k.Type, k.Status, k.ExpiresAt
 		p.Permissions, p.TransactionsFrom, p.TransactionsTo = k.Permissions, k.TransactionsFrom, k.TransactionsTo
 	}
-	return p
+	return p, nil
 }

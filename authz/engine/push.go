@@ -17,6 +17,10 @@ func (e *Engine) Push(ctx context.Context, c *fapi.Client, live *storage.Live, a
 	if c.MustBind() {
 		return nil, fapi.Refuse(fapi.TransactionFailed, "The client's tokens must be bound to a key: they cannot be pushed.")
 	}
+	live, err := e.Within(live, nil)
+	if err != nil {
+		return nil, err
+	}
 	made := &call{client: c, grantType: fapi.GrantCIBA, now: time.Now(), live: live, authReqID: authReqID}
 	s := newSession(nil)
 	if err := s.hydrate(live); err != nil {

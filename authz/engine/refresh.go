@@ -43,17 +43,17 @@ func (h refreshHandler) load(ctx context.Context, c *call, r fosite.AccessReques
 	}
 	if !c.client.Public() {
 		c.refreshToken = presented
-		live, err := h.e.db.LoadLive(ctx, c.uses(), t.AuthorizationID, c.client.ID, "")
+		live, err := h.e.Within(h.e.db.LoadLive(ctx, c.uses(), t.AuthorizationID, c.client.ID, ""))
 		return h.take(c, r, live, err)
 	}
 	// To rotate ends the token that was presented: what the request asks for is judged before.
 	if r.GetRequestForm().Get("scope") != "" || len(c.resources) > 0 || c.details != "" {
-		live, err := h.e.db.LoadLive(ctx, nil, t.AuthorizationID, c.client.ID, "")
+		live, err := h.e.Within(h.e.db.LoadLive(ctx, nil, t.AuthorizationID, c.client.ID, ""))
 		if err := h.take(c, r, live, err); err != nil {
 			return err
 		}
 	}
-	live, err := h.e.db.Rotate(ctx, c.uses(), t.AuthorizationID, c.client.ID, t.Generation)
+	live, err := h.e.Within(h.e.db.Rotate(ctx, c.uses(), t.AuthorizationID, c.client.ID, t.Generation))
 	return h.take(c, r, live, err)
 }
 

@@ -28,7 +28,7 @@ func (s store) GetClient(ctx context.Context, id string) (fosite.Client, error) 
 func (s store) GetAuthorizeCodeSession(ctx context.Context, signature string, given fosite.Session) (fosite.Requester, error) {
 	c := callOf(ctx)
 	if c.live == nil {
-		c.live, c.err = s.e.db.Redeem(ctx, c.uses(), []byte(signature), c.client.ID, c.client.Rules().RefreshLifetime)
+		c.live, c.err = s.e.Within(s.e.db.Redeem(ctx, c.uses(), []byte(signature), c.client.ID, c.client.Rules().RefreshLifetime))
 		switch {
 		case errors.Is(c.err, storage.ErrNotFound):
 			c.err = nil

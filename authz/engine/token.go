@@ -50,6 +50,7 @@ type Principal struct {
 	Tenant               string                     `json:"fineract_tenant,omitempty"`
 	FineractClientID     *int64                     `json:"fineract_client_id,omitempty"`
 	Roles                []string                   `json:"roles,omitempty"`
+	Attributes           map[string]string          `json:"attributes,omitempty"`
 	ConsentID            string                     `json:"consent_id,omitempty"`
 	ConsentType          string                     `json:"consent_type,omitempty"`
 	ConsentStatus        string                     `json:"consent_status,omitempty"`
@@ -170,7 +171,9 @@ func (e *Engine) GenerateAccessToken(ctx context.Context, r fosite.Requester) (t
 	}
 	if c.client.AccessTokenFormat == fapi.JWT {
 		if s.live != nil {
-			t.Principal = principal(s, c.rights.details)
+			if t.Principal, err = e.principal(s, c.rights.details); err != nil {
+				return "", "", err
+			}
 		} else {
 			t.Principal = &Principal{Roles: c.client.Roles}
 		}

@@ -29,7 +29,7 @@ func mint(t testing.TB) *minted {
 	}
 	one, two := s.Client("tpp-mtls").Grant(t, nil), s.Client("tpp-jwt").Grant(t, nil)
 	return &minted{
-		engine.New(s.Issuer, authztest.Resource, nil, s.DB, set),
+		engine.New(s.Issuer, authztest.Resource, nil, engine.Customers{}, s.DB, set),
 		one["access_token"].(string), two["access_token"].(string), one["refresh_token"].(string), one["id_token"].(string),
 	}
 }

@@ -102,7 +102,23 @@ func newApp(ctx context.Context, s *serverSettings, log *zap.Logger, tracer pgx.
 	if config.CIBA, err = s.ciba(); err != nil {
 		return nil, err
 	}
+	if config.Authn.Transactions, config.Transactions, err = s.transactions(); err != nil {
+		return nil, err
+	}
+	if config.Customers, err = s.customers(); err != nil {
+		return nil, err
+	}
 	if config.LowValue, err = s.lowValue(); err != nil {
+		return nil, err
+	}
+	if config.Authn.Federation, err = s.federation(); err != nil {
+		return nil, err
+	}
+	s.limits(&config.Authn)
+	if config.ForwardedFrom, err = networks("forwarded-from", s.ForwardedFrom); err != nil {
+		return nil, err
+	}
+	if err = s.self(&config.Authn); err != nil {
 		return nil, err
 	}
 	channels, err := s.channels(s.BankName)
@@ -120,7 +136,7 @@ func (s *serverSettings) authz(roots *x509.CertPool) authz.Config {
 		Issuer: s.Issuer, MTLSBase: s.MTLSBase, Resource: s.Resource, ClientCAs: roots,
 		DPoPNonces: s.DPoPNonces, Scopes: s.Scopes,
 		RequireSCA: s.SecondFactor != "optional", SilentBrowsers: s.SilentBrowsers,
-		Authn: s.authn(),
+		Authn: s.authn(), Fineract: s.fineract(),
 
 		RequestURILifetime: s.RequestURILifetime,
 	}
@@ -195,7 +211,7 @@ func (s *serverSettings) certificateHeader() (*fapi.CertificateHeader, error) {
 }
 
 func (s *serverSettings) authn() authn.Config {
-	return authn.Config{Tenant: s.Tenant, Issuer: s.BankName, RequireSecondFactor: s.SecondFactor == "required", SignUp: s.SignUp}
+	return authn.Config{Tenant: s.Tenant, Issuer: s.BankName, RequireSecondFactor: s.SecondFactor == "required", CustomersPerClient: s.CustomersPerClient, FactorKinds: s.FactorKinds, CodesPerHour: s.CodesPerHour, SignUp: s.SignUp}
 }
 
 func (a *app) listen(certificates []tls.Certificate) error {

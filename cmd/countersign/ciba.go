@@ -15,13 +15,14 @@ import (
 type cibaSettings struct {
 	CIBALifetime     time.Duration `name:"ciba-lifetime" help:"How long a customer has to decide a CIBA request; a client may ask for less." env:"COUNTERSIGN_CIBA_LIFETIME" default:"5m" placeholder:"DURATION"`
 	CIBAMaxOpen      int           `name:"ciba-max-open" help:"How many such requests may wait for one customer." env:"COUNTERSIGN_CIBA_MAX_OPEN" default:"5"`
+	CIBANotices      int           `name:"ciba-notices" help:"Of how many such requests an hour one customer is told; the rest waits in their list all the same." env:"COUNTERSIGN_CIBA_NOTICES" default:"20"`
 	LoginHintIssuers []string      `name:"login-hint-issuer" help:"Issuers of login_hint_tokens and the files with their keys (JWK Set)." env:"COUNTERSIGN_LOGIN_HINT_ISSUER" placeholder:"ISSUER=FILE"`
 }
 
 func (s *cibaSettings) ciba() (authz.CIBA, error) {
-	c := authz.CIBA{Lifetime: s.CIBALifetime, MaxOpen: s.CIBAMaxOpen, HintIssuers: fapi.HintIssuers{}}
-	if c.Lifetime == 0 || c.MaxOpen == 0 {
-		return c, errors.New("ciba-lifetime and ciba-max-open must not be 0")
+	c := authz.CIBA{Lifetime: s.CIBALifetime, MaxOpen: s.CIBAMaxOpen, Notices: s.CIBANotices, HintIssuers: fapi.HintIssuers{}}
+	if c.Lifetime == 0 || c.MaxOpen == 0 || c.Notices == 0 {
+		return c, errors.New("ciba-lifetime, ciba-max-open and ciba-notices must not be 0")
 	}
 	for _, text := range s.LoginHintIssuers {
 		issuer, file, ok := strings.Cut(text, "=")

@@ -46,16 +46,17 @@ func TestCIBASettings(t *testing.T) {
 		{"no keys", func(s *cibaSettings) { s.LoginHintIssuers = []string{"https://shop.example=" + empty} }, "https://shop.example"},
 		{"no time", func(s *cibaSettings) { s.CIBALifetime = 0 }, "ciba-lifetime"},
 		{"none open", func(s *cibaSettings) { s.CIBAMaxOpen = 0 }, "ciba-max-open"},
+		{"nobody told", func(s *cibaSettings) { s.CIBANotices = 0 }, "ciba-notices"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := cibaSettings{CIBALifetime: time.Minute, CIBAMaxOpen: 3}
+			s := cibaSettings{CIBALifetime: time.Minute, CIBAMaxOpen: 3, CIBANotices: 4}
 			test.change(&s)
 			c, err := s.ciba()
 			switch {
 			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 				t.Errorf("got %v", err)
-			case test.want == "" && (err != nil || c.Lifetime != time.Minute || c.MaxOpen != 3 || len(c.HintIssuers) != len(s.LoginHintIssuers)):
+			case test.want == "" && (err != nil || c.Lifetime != time.Minute || c.MaxOpen != 3 || c.Notices != 4 || len(c.HintIssuers) != len(s.LoginHintIssuers)):
 				t.Errorf("got %+v, %v", c, err)
 			}
 		})

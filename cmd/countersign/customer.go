@@ -19,25 +19,36 @@ import (
 
 	"github.com/countersign/countersign/authn"
 	"github.com/countersign/countersign/storage"
+	"github.com/countersign/countersign/web"
 )
 
 type customerCommand struct {
 	databaseSettings `embed:""`
 
-	Tenant   string `help:"Fineract tenant that the customers belong to." env:"COUNTERSIGN_TENANT" default:"default"`
-	BankName string `help:"The institution's name, which is no good password." env:"COUNTERSIGN_BANK_NAME" default:"Countersign Bank" hidden:""`
+	Tenant    string `help:"Fineract tenant that the customers belong to." env:"COUNTERSIGN_TENANT" default:"default"`
+	PerClient int    `name:"customers-per-client" help:"Customers that one Fineract client may have; -1 for any number." env:"COUNTERSIGN_CUSTOMERS_PER_CLIENT" default:"1"`
+	BankName  string `help:"The institution's name, which is no good password." env:"COUNTERSIGN_BANK_NAME" default:"Countersign Bank" hidden:""`
 
 	Create      customerCreate      `cmd:"" help:"Create a customer. The password is asked for, or read from a file."`
+	Import      customerImport      `cmd:"" help:"Create customers from a file, with hashes of their passwords (docs/customers.md)."`
+	Invite      customerInvite      `cmd:"" help:"Invite a client of Fineract: the code makes a new customer, or links one."`
 	List        customerList        `cmd:"" help:"List the customers, masked."`
+	Show        customerShow        `cmd:"" help:"Show a customer, masked."`
+	Update      customerUpdate      `cmd:"" help:"Change what is known of a customer."`
+	Grant       customerGrant       `cmd:"" help:"Grant a customer a permission, such as BYPASS_TWOFACTOR."`
+	Revoke      customerRevoke      `cmd:"" help:"Take a permission back."`
 	Unlock      customerUnlock      `cmd:"" help:"End a lock that wrong passwords or codes have caused."`
 	Disable     customerDisable     `cmd:"" help:"End all that a customer may do, and all logins and tokens, at once."`
 	Enable      customerEnable      `cmd:"" help:"Undo disable."`
+	SetPassword customerSetPassword `cmd:"" help:"Give a customer another password, who has lost theirs and cannot get back in alone. All logins end."`
 	ResetFactor customerResetFactor `cmd:"" help:"Forget a customer's second factors, of a lost telephone say: the next login enrols a new one."`
+	Export      customerExport      `cmd:"" help:"Write all that is held about a customer as JSON, for one who asks by letter."`
+	Delete      customerDelete      `cmd:"" help:"Have a customer deleted after a waiting period, for one who asks by letter."`
 }
 
 // authn opens the customers of the database. done must be called in the end.
 func (c *customerCommand) authn(ctx context.Context) (a *authn.Authn, done func(), err error) {
-	config := authn.Config{Tenant: c.Tenant, Issuer: c.BankName}
+	config := authn.Config{Tenant: c.Tenant, Issuer: c.BankName, CustomersPerClient: c.PerClient}
 	if err := config.Validate(); err != nil {
 		return nil, nil, err
 	}
@@ -45,7 +56,12 @@ func (c *customerCommand) authn(ctx context.Context) (a *authn.Authn, done func(
 	if err != nil {
 		return nil, nil, err
 	}
-	return authn.New(db, nil, zap.NewNop(), config), db.Close, nil
+	pages, err := web.New(web.Brand{Name: c.BankName}) // for the words of what is sent
+	if err != nil {
+		db.Close()
+		return nil, nil, err
+	}
+	return authn.New(db, pages, zap.NewNop(), config), db.Close, nil
 }
 
 // change does something to one customer.
@@ -55,26 +71,27 @@ func (c *customerCommand) change(ctx context.Context, username string, change fu
 		return err
 	}
 	defer done()
-	found, err := a.FindCustomer(ctx, "", username)
-	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("tenant %s has no customer %q", c.Tenant, username)
-	}
+	found, err := c.find(ctx, a, username)
 	if err != nil {
 		return err
 	}
 	return change(a, ctx, found.ID)
 }
 
+func (c *customerCommand) find(ctx context.Context, a *authn.Authn, username string) (*storage.CustomerRecord, error) {
+	found, err := a.FindCustomer(ctx, "", username)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("tenant %s has no customer %q", c.Tenant, username)
+	}
+	return found, err
+}
+
 type customerCreate struct {
+	profileFlags     `embed:""`
 	Username         string    `help:"User name to log in with." required:"" placeholder:"NAME"`
-	Name             string    `help:"Full name." placeholder:"NAME"`
-	GivenName        string    `help:"Given name, for the claim given_name." placeholder:"NAME"`
-	FamilyName       string    `help:"Family name, for the claim family_name." placeholder:"NAME"`
-	Email            string    `help:"Email address." placeholder:"ADDRESS"`
-	Phone            string    `help:"Telephone number." placeholder:"NUMBER"`
-	Claims           string    `help:"File with further claims, as OpenID Connect Core 5.1 names them (YAML or JSON)." placeholder:"FILE"`
 	FineractClientID *int64    `name:"fineract-client-id" help:"The customer's client id in Fineract." placeholder:"ID"`
-	Role             []string  `help:"A role; may be repeated." sep:"none" placeholder:"ROLE"`
+	Role             []string  `help:"A role: USER, ADMIN or SUPPORT; may be repeated. USER if there is none." sep:"none" placeholder:"ROLE"`
+	Permission       []string  `help:"A permission, such as BYPASS_TWOFACTOR; may be repeated." sep:"none" placeholder:"NAME"`
 	Account          []account `help:"An account that the customer may share; may be repeated." sep:"none" placeholder:"ID:NAME:NUMBER:CURRENCY"`
 	PasswordFile     string    `help:"File that holds the password, or - for standard input. Without it the password is asked for." placeholder:"FILE"`
 }
@@ -111,36 +128,24 @@ func (c *customerCreate) Run(ctx context.Context, all *commands) error {
 		Password:         password,
 		FineractClientID: c.FineractClientID,
 		Roles:            c.Role,
-		Accounts:         c.accounts(),
+		Permissions:      c.Permission,
+		Accounts:         accounts(c.Account),
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		return fmt.Errorf("tenant %s has a customer %q already", all.Customer.Tenant, c.Username)
 	}
 	if err != nil {
-		return err
+		return clientTaken(err, c.FineractClientID)
 	}
 	fmt.Println("created", id)
 	return nil
 }
 
 // profile is what the claims file and the flags say of the customer. Flags win.
-func (c *customerCreate) profile() (storage.Profile, error) {
-	var p storage.Profile
-	if c.Claims != "" {
-		if err := readClaims(c.Claims, &p); err != nil {
-			return p, fmt.Errorf("claims: %w", err)
-		}
-	}
+func (c *customerCreate) profile() (p storage.Profile, err error) {
+	err = c.apply(&p)
 	p.Username = c.Username
-	for _, f := range []struct {
-		to   *string
-		flag string
-	}{{&p.Name, c.Name}, {&p.GivenName, c.GivenName}, {&p.FamilyName, c.FamilyName}, {&p.Email, c.Email}, {&p.PhoneNumber, c.Phone}} {
-		if f.flag != "" {
-			*f.to = f.flag
-		}
-	}
-	return p, nil
+	return p, err
 }
 
 // readClaims reads a file of claims. One that we do not know is refused: nobody would ever see it.
@@ -162,9 +167,9 @@ func readClaims(file string, to *storage.Profile) error {
 	return decoder.Decode(to)
 }
 
-func (c *customerCreate) accounts() []storage.Account {
-	list := make([]storage.Account, len(c.Account))
-	for i, a := range c.Account {
+func accounts(flags []account) []storage.Account {
+	list := make([]storage.Account, len(flags))
+	for i, a := range flags {
 		list[i] = storage.Account(a)
 	}
 	return list
@@ -235,20 +240,24 @@ func customerLine(c *storage.CustomerRecord) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("customer %s: %w", c.ID, err)
 	}
-	fineract, factors, state := "-", "-", "active"
+	fineract, factors := "-", "-"
 	if c.FineractClientID != nil {
 		fineract = fmt.Sprint(*c.FineractClientID)
 	}
 	if len(c.SecondFactors) > 0 {
 		factors = strings.Join(c.SecondFactors, ",")
 	}
+	return strings.Join([]string{c.ID.String(), masked(profile.Username), masked(profile.Name), fineract, factors, customerState(c)}, "\t"), nil
+}
+
+func customerState(c *storage.CustomerRecord) string {
 	switch {
 	case c.DisabledAt != nil:
-		state = "disabled " + c.DisabledAt.UTC().Format("2006-01-02")
-	case c.LockedUntil != nil:
-		state = "locked until " + c.LockedUntil.UTC().Format("2006-01-02 15:04Z")
+		return "disabled " + c.DisabledAt.UTC().Format("2006-01-02")
+	case c.BlockedUntil != nil:
+		return "slowed down until " + c.BlockedUntil.UTC().Format("2006-01-02 15:04Z")
 	}
-	return strings.Join([]string{c.ID.String(), masked(profile.Username), masked(profile.Name), fineract, factors, state}, "\t"), nil
+	return "active"
 }
 
 // masked leaves of each word its first letter: enough to recognise somebody one knows.

@@ -22,7 +22,7 @@ func TestCustomerCreate_ReadsClaims(t *testing.T) {
 			want: storage.Profile{Username: "alice", Name: "Alice", EmailVerified: true, Birthdate: "1980-02-29", Address: storage.Address{Country: "KE"}}},
 		{name: "JSON", file: `{"profile": "https://alice.example/", "updated_at": 1735689600}`,
 			want: storage.Profile{Username: "alice", ProfilePage: "https://alice.example/", UpdatedAt: 1735689600}},
-		{name: "flags win", file: "name: Alice\nemail: old@example.com\n", flags: customerCreate{Email: "new@example.com"},
+		{name: "flags win", file: "name: Alice\nemail: old@example.com\n", flags: customerCreate{profileFlags: profileFlags{Email: "new@example.com"}},
 			want: storage.Profile{Username: "alice", Name: "Alice", Email: "new@example.com"}},
 		{name: "the user name is not a claim", file: "username: bob\n", want: storage.Profile{Username: "alice"}},
 		{name: "an unknown claim", file: "shoe_size: 43\n", fault: "shoe_size"},

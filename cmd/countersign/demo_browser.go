@@ -109,6 +109,7 @@ var (
 	problemTag = regexp.MustCompile(`(?s)<p class="problem"[^>]*>(.*?)</p>`)
 	secretText = regexp.MustCompile(`(?s)id="secret"><code[^>]*>(.*?)</code>`)
 	errorText  = regexp.MustCompile(`(?s)<code id="error_code"[^>]*>(.*?)</code>`)
+	goOnLink   = regexp.MustCompile(`id="continue_link" href="([^"]*)"`)
 	heading    = regexp.MustCompile(`(?s)<h1>(.*?)</h1>`)
 	itemText   = regexp.MustCompile(`(?s)<li><strong>(.*?)</strong>`)
 	untilText  = regexp.MustCompile(`(?s)id="until">(.*?)</dd>`)

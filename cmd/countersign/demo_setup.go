@@ -75,25 +75,27 @@ func (d *demo) settings() (*serverSettings, error) {
 		return nil, err
 	}
 	s := &serverSettings{
-		databaseSettings: databaseSettings{DatabaseURL: d.dsn, MasterKey: master},
-		cibaSettings:     cibaSettings{CIBALifetime: 5 * time.Minute, CIBAMaxOpen: 5},
-		Issuer:           d.issuer(),
-		MTLSBase:         local(d.MTLSPort),
-		Listen:           d.address(d.Port),
-		MTLSListen:       d.address(d.MTLSPort),
-		ClientCA:         []string{d.ca.file},
-		OutboundCA:       []string{d.ca.file},
-		OutboundAllow:    []string{"127.0.0.0/8", "::1/128"}, // where the speakers are
-		Clients:          clients,
-		Resource:         d.bankURL(),
-		Scopes:           []string{"openid", "accounts"},
-		Tenant:           "default",
-		BankName:         bankName,
-		BankColour:       "#0b5d4f",
-		BankSupport:      "This bank is a demo. Nothing here is real.",
-		SecondFactor:     "required",
-		DPoPNonces:       true,
-		Signing:          []string{"ES256", "PS256"},
+		databaseSettings:    databaseSettings{DatabaseURL: d.dsn, MasterKey: master},
+		cibaSettings:        cibaSettings{CIBALifetime: 5 * time.Minute, CIBAMaxOpen: 5, CIBANotices: 20},
+		transactionSettings: transactionSettings{TransactionLifetime: 24 * time.Hour, TransactionMaxOpen: 20, TransactionNotices: 10},
+		selfSettings:        selfSettings{DeletionWait: 14 * 24 * time.Hour, RecordsKept: 5 * 365 * 24 * time.Hour},
+		Issuer:              d.issuer(),
+		MTLSBase:            local(d.MTLSPort),
+		Listen:              d.address(d.Port),
+		MTLSListen:          d.address(d.MTLSPort),
+		ClientCA:            []string{d.ca.file},
+		OutboundCA:          []string{d.ca.file},
+		OutboundAllow:       []string{"127.0.0.0/8", "::1/128"}, // where the speakers are
+		Clients:             clients,
+		Resource:            d.bankURL(),
+		Scopes:              []string{"openid", "accounts"},
+		Tenant:              "default",
+		BankName:            bankName,
+		BankColour:          "#0b5d4f",
+		BankSupport:         "This bank is a demo. Nothing here is real.",
+		SecondFactor:        "required",
+		DPoPNonces:          true,
+		Signing:             []string{"ES256", "PS256"},
 	}
 	for i, name := range []string{"server-ecdsa", "server-rsa"} {
 		cert, key, err := writePair(d.dir, name, d.pairs[i])

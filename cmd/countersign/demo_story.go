@@ -154,7 +154,19 @@ func (s *story) enrol(ctx context.Context) error {
 		return err
 	}
 	s.n.pair("first code", code)
-	done, err := b.submit(ctx, enrol, `id="code"`, url.Values{"code": {code}})
+	codes, err := b.submit(ctx, enrol, `id="code"`, url.Values{"code": {code}})
+	if err != nil {
+		return err
+	}
+	if err := codes.is("recovery_codes_page"); err != nil {
+		return err
+	}
+	s.n.line("    It gives her recovery codes, for when her phone is lost; she keeps them and goes on.")
+	next, err := codes.url.Parse(find(goOnLink, codes.body))
+	if err != nil {
+		return err
+	}
+	done, err := b.open(ctx, next.String())
 	if err != nil {
 		return err
 	}

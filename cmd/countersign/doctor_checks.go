@@ -132,6 +132,7 @@ var doctorChecks = []doctorCheck{
 		}
 		return fapi.OK, fmt.Sprintf("%s (%s) from %v", h.Name, h.Form, h.From), ""
 	}},
+	{"identity-providers", "OpenID Connect Discovery §4", "The other providers at which customers may log in answer", nil, identityProviders},
 	{"clients", "docs/profiles.md", "Every client satisfies its profile", needsDatabase, clientsSatisfy},
 
 	{"server-answers", "RFC 8414 §3", "The running server answers, and its certificate is trusted", needsServer, func(e *examination) (fapi.Verdict, string, string) {

@@ -21,6 +21,7 @@ type commands struct {
 	Migrate  migrateCommand  `cmd:"" help:"Bring the database schema up to date, or show where it stands."`
 	Client   clientCommand   `cmd:"" help:"Register and manage clients (third-party apps and resource services)."`
 	Customer customerCommand `cmd:"" help:"Create and manage customers."`
+	Mandate  mandateCommand  `cmd:"" help:"Say who may start and approve what for an organization."`
 	Key      keyCommand      `cmd:"" help:"Make, list and rotate keys."`
 	Health   healthCommand   `cmd:"" help:"Ask a server on this machine whether it is ready."`
 	Doctor   doctorCommand   `cmd:"" help:"Look at settings, files, database, clients and a running server, and say what is wrong with them."`

@@ -40,6 +40,7 @@ type house struct {
 	login    *http.Cookie // alice's
 	replicas []*replica
 
+	cluster  privatepg.Options // but for its folder
 	postgres *privatepg.Server
 	database string // a DSN that stays while Postgres comes and goes
 }
@@ -52,13 +53,15 @@ const (
 )
 
 // openHouse builds the binary, starts Postgres, and does what docs/operating.md tells an operator to do.
-func openHouse(t *testing.T) *house {
+func openHouse(t *testing.T) *house { return openHouseOn(t, privatepg.Options{Durable: true}) }
+
+func openHouseOn(t *testing.T, cluster privatepg.Options) *house {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "countersign-test-*")
 	ok(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	ok(t, os.Chmod(dir, 0o755)) // the account that Postgres gets from root must reach it
-	h := &house{t: t, dir: dir, binary: filepath.Join(dir, "countersign"), callers: map[string]*caller{}}
+	h := &house{t: t, cluster: cluster, dir: dir, binary: filepath.Join(dir, "countersign"), callers: map[string]*caller{}}
 
 	began := time.Now()
 	if out, err := exec.Command("go", "build", "-o", h.binary, ".").CombinedOutput(); err != nil {
@@ -181,7 +184,8 @@ func (h *house) run(t *testing.T, args ...string) []byte {
 func (h *house) startPostgres(t *testing.T) {
 	t.Helper()
 	var err error
-	h.postgres, err = privatepg.Start(h.t.Context(), privatepg.Options{Dir: filepath.Join(h.dir, "postgres"), Durable: true})
+	h.cluster.Dir = filepath.Join(h.dir, "postgres")
+	h.postgres, err = privatepg.Start(h.t.Context(), h.cluster)
 	ok(t, err)
 	dsn, err := url.Parse(h.postgres.DSN("postgres"))
 	ok(t, err)

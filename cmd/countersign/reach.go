@@ -27,6 +27,12 @@ type reachSettings struct {
 	SMSTokenFile string `name:"sms-gateway-token-file" help:"File with the bearer token it asks for." env:"COUNTERSIGN_SMS_GATEWAY_TOKEN_FILE" placeholder:"FILE" xor:"sms-gateway-token"`
 	SMSToken     string `name:"sms-gateway-token" help:"The token itself: for the environment." env:"COUNTERSIGN_SMS_GATEWAY_TOKEN" xor:"sms-gateway-token"`
 
+	FineractSMS         string `name:"fineract-sms-gateway" help:"Https URL of the message gateway that the institution runs for Fineract, instead of sms-gateway (its host_name, port_number and end_point)." env:"COUNTERSIGN_FINERACT_SMS_GATEWAY" placeholder:"URL"`
+	FineractSMSTenant   string `name:"fineract-sms-tenant" help:"The institution's name there." env:"COUNTERSIGN_FINERACT_SMS_TENANT" placeholder:"TENANT"`
+	FineractSMSKeyFile  string `name:"fineract-sms-key-file" help:"File with its tenant_app_key." env:"COUNTERSIGN_FINERACT_SMS_KEY_FILE" placeholder:"FILE" xor:"fineract-sms-key"`
+	FineractSMSKey      string `name:"fineract-sms-key" help:"The key itself: for the environment." env:"COUNTERSIGN_FINERACT_SMS_KEY" xor:"fineract-sms-key"`
+	FineractSMSProvider int64  `name:"fineract-sms-provider" help:"Number of the gateway's SMS provider that sends." env:"COUNTERSIGN_FINERACT_SMS_PROVIDER" placeholder:"NUMBER"`
+
 	Webhook            string   `name:"approval-webhook" help:"Https URL of the institution's own, told of each request that waits for a customer; none by default." env:"COUNTERSIGN_APPROVAL_WEBHOOK" placeholder:"URL"`
 	WebhookSecretFiles []string `name:"approval-webhook-secret-file" help:"Files with the secrets that sign it (whsec_...); two while one takes the place of the other." env:"COUNTERSIGN_APPROVAL_WEBHOOK_SECRET_FILE" placeholder:"FILE"`
 	WebhookSecrets     []string `name:"approval-webhook-secret" help:"Such secrets themselves: for the environment." env:"COUNTERSIGN_APPROVAL_WEBHOOK_SECRET"`
@@ -71,11 +77,15 @@ func (s *reachSettings) orphans() error {
 		{"smtp-address", s.SMTPAddress != "", []string{s.SMTPUser, s.SMTPPassword, s.SMTPPasswordFile, s.SMTPFrom}},
 		{"smtp-user", s.SMTPUser != "", []string{s.SMTPPassword, s.SMTPPasswordFile}},
 		{"sms-gateway", s.SMSGateway != "", []string{s.SMSTemplate, s.SMSToken, s.SMSTokenFile}},
+		{"fineract-sms-gateway", s.FineractSMS != "", []string{s.FineractSMSTenant, s.FineractSMSKey, s.FineractSMSKeyFile}},
 		{"approval-webhook", s.Webhook != "", slices.Concat(s.WebhookSecrets, s.WebhookSecretFiles)},
 	} {
 		if !c.there && strings.Join(c.set, "") != "" {
 			wrong = append(wrong, fmt.Errorf("%s is not set, but others are that go with it", c.needs))
 		}
+	}
+	if s.SMSGateway != "" && s.FineractSMS != "" {
+		wrong = append(wrong, errors.New("sms-gateway and fineract-sms-gateway are two ways to send the same: set one"))
 	}
 	return errors.Join(wrong...)
 }
@@ -94,6 +104,15 @@ func (s *reachSettings) email(bank string, roots *x509.CertPool) (reach.Channel,
 }
 
 func (s *reachSettings) sms(bank string, roots *x509.CertPool) (reach.Channel, error) {
+	if s.FineractSMS != "" {
+		key, err := fromFile(s.FineractSMSKey, s.FineractSMSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("fineract-sms-key: %w", err)
+		}
+		return channel(reach.NewFineractSMS(reach.FineractSMSOptions{
+			URL: s.FineractSMS, TenantID: s.FineractSMSTenant, TenantKey: key, ProviderID: s.FineractSMSProvider, Bank: bank, RootCAs: roots,
+		}))
+	}
 	if s.SMSGateway == "" {
 		return nil, nil
 	}

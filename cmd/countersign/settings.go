@@ -56,13 +56,20 @@ type serverSettings struct {
 	databaseSettings     `embed:""`
 	registrationSettings `embed:""`
 	cibaSettings         `embed:""`
+	transactionSettings  `embed:""`
+	accessSettings       `embed:""`
 	reachSettings        `embed:""`
+	selfSettings         `embed:""`
+	fineractSettings     `embed:""`
+	factorSettings       `embed:""`
+	limitSettings        `embed:""`
+	federationSettings   `embed:""`
 
 	Issuer       string   `help:"Public https URL of this server, as clients know it." env:"COUNTERSIGN_ISSUER" required:"" placeholder:"URL"`
 	MTLSBase     string   `name:"mtls-base" help:"Https URL of the listener that asks for client certificates." env:"COUNTERSIGN_MTLS_BASE" required:"" placeholder:"URL"`
 	Listen       string   `help:"Address of the public listener." env:"COUNTERSIGN_LISTEN" default:":8443" placeholder:"ADDRESS"`
 	MTLSListen   string   `name:"mtls-listen" help:"Address of the listener that asks for client certificates." env:"COUNTERSIGN_MTLS_LISTEN" default:":8444" placeholder:"ADDRESS"`
-	HealthListen string   `help:"Address for health checks over plain HTTP (/livez, /readyz); none by default." env:"COUNTERSIGN_HEALTH_LISTEN" placeholder:"ADDRESS"`
+	HealthListen string   `help:"Address for health checks over plain HTTP (/livez, /readyz) and metrics (/metrics); none by default." env:"COUNTERSIGN_HEALTH_LISTEN" placeholder:"ADDRESS"`
 	TLSCert      []string `name:"tls-cert" help:"Certificate chain of both listeners (PEM). Several kinds may be given (ECDSA, RSA)." env:"COUNTERSIGN_TLS_CERT" required:"" placeholder:"FILE"`
 	TLSKey       []string `name:"tls-key" help:"Private keys of the certificates, in the same order (PEM)." env:"COUNTERSIGN_TLS_KEY" required:"" placeholder:"FILE"`
 	ClientCA     []string `name:"client-ca" help:"Issuers whose certificates clients with tls_client_auth may use (PEM)." env:"COUNTERSIGN_CLIENT_CA" placeholder:"FILE"`
