@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -93,10 +94,10 @@ func shownInvitation(code string) string { return code[:4] + "-" + code[4:8] + "
 // typedInvitation is a code without what people put between its letters.
 func typedInvitation(typed string) string {
 	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" -–\t", r) {
-			return -1
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
 		}
-		return r
+		return -1
 	}, strings.ToUpper(typed))
 }
 

@@ -126,6 +126,7 @@ func refusals(victim *softKey, alien *softKey) map[string]refusal {
 		"§7.2-12 another spelling":                {change: func(s *said) { s.origin = "https://BANK.example/" }},
 		"§7.2-13 in a frame":                      {change: func(s *said) { s.crossOrigin = true }},
 		"§7.2-14 in a frame of another":           {change: func(s *said) { s.crossOrigin, s.topOrigin = true, "https://evil.example" }},
+		"§7.2-14 in a frame, it is said":          {change: func(s *said) { s.topOrigin = bankOrigin }},
 		"§7.2-15 another relying party":           {change: func(s *said) { s.rpID = "evil.example" }},
 		"§7.2-16 nobody there":                    {change: func(s *said) { s.flags = flagUV }},
 		"§7.2-17 not verified":                    {change: func(s *said) { s.flags = flagUP }},

@@ -75,6 +75,7 @@ func TestPasskey_Transaction(t *testing.T) {
 		"another amount's challenge":         {alices, "payment", digest, fresh.state, k.get(s.ask(t, alices, "payment", changed)), ErrPasskey},
 		"another purpose":                    {alices, "mandate", digest, fresh.state, k.get(fresh), ErrPasskey},
 		"another customer's":                 {bobs, "payment", digest, fresh.state, k.get(fresh), ErrPasskey},
+		"asked of another approver":          {bobs, "payment", digest, fresh.state, other.get(fresh), ErrPasskey},
 		"another customer's key":             {alices, "payment", digest, fresh.state, other.get(fresh), ErrPasskey},
 		"a purpose that eats into the other": {alices, "paymen", append([]byte("t"), digest...), fresh.state, k.get(fresh), ErrPasskey},
 		"not verified":                       {alices, "payment", digest, fresh.state, k.get(fresh, func(s *said) { s.flags = flagUP }), ErrPasskey},

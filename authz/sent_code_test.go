@@ -260,8 +260,7 @@ func TestSentCode_FromRequestToIDToken(t *testing.T) {
 					t.Errorf("the page says %q", secret)
 				}
 			}
-			page = other.Submit(t, page, url.Values{"code": {sixDigits.FindString(text(2))}})
-			page = other.Decide(t, page, "approve")
+			page = other.Submit(t, page, url.Values{"code": {sixDigits.FindString(text(2))}}) // consent was given before
 			tokens := client.Exchange(t, page.Left.Query().Get("code"))
 			if amr := amrOf(t, tokens); fmt.Sprint(amr) != fmt.Sprint(way.amr) || idClaims(t, tokens)["acr"] != authn.SCA {
 				t.Errorf("logged in: amr %v", amr)

@@ -10,6 +10,48 @@ import (
 	"github.com/countersign/countersign/storage"
 )
 
+func TestTransaction_Lists(t *testing.T) {
+	t.Parallel()
+	f := newFirm(t)
+	made, own := f.start(t, nil), f.start(t, func(n *storage.NewTransaction) { n.MandateID = uuid.Nil })
+	f.start(t, func(n *storage.NewTransaction) { n.StartedBy = f.dave })
+	sees := func(who uuid.UUID, waiting, started int) {
+		t.Helper()
+		w, s, err := f.ListTransactions(t.Context(), who)
+		if err != nil || len(w) != waiting || len(s) != started {
+			t.Errorf("%d wait, %d started, %v; want %d, %d", len(w), len(s), err, waiting, started)
+		}
+	}
+	sees(f.alice, 1, 2)
+	sees(f.bob, 2, 0)
+	sees(f.dave, 1, 1) // not their own
+	f.mustApprove(t, f.bob, made, storage.AwaitingApproval)
+	sees(f.bob, 1, 0)
+	f.mustApprove(t, f.alice, own, storage.ApprovedTransaction)
+	sees(f.alice, 0, 2)
+	f.exec(t, `UPDATE transactions SET expires_at = now()`)
+	sees(f.bob, 0, 0)
+	f.status(t, made.ID, storage.ExpiredTransaction, 1, 2)
+	f.status(t, own.ID, storage.ExpiredTransaction, 1, 1)
+	if err := f.ConsumeTransaction(t.Context(), own.ID, "app", own.Digest); err != storage.IsOver {
+		t.Errorf("consumed too late: %v", err)
+	}
+	for who, want := range map[uuid.UUID]error{f.alice: nil, f.bob: nil, f.carol: nil, storage.NewID(): storage.ErrNotFound} {
+		if _, err := f.ViewTransaction(t.Context(), made.ID, who); err != want {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := f.ViewTransaction(t.Context(), own.ID, f.bob); err != storage.ErrNotFound {
+		t.Errorf("somebody else's own: %v", err)
+	}
+	// Who is no more took no record along.
+	f.exec(t, `DELETE FROM customers WHERE id IN ($1, $2)`, [16]byte(f.alice), [16]byte(f.bob))
+	found := f.find(t, made.ID)
+	if found.StartedBy != uuid.Nil || found.Starter != nil || len(found.Decisions) != 1 || found.Decisions[0].Customer != nil || found.Details.PayeeName != "Acme" {
+		t.Errorf("%+v", found)
+	}
+}
+
 // told is how many notices wait for somebody.
 func (f *firm) told(t *testing.T, who uuid.UUID) int {
 	t.Helper()

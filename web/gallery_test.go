@@ -69,7 +69,7 @@ func gallery() []shot {
 	endless.Details = []Detail{{"Amount", "123.50 EUR"}, {"To", "Merchant A"}, {"Payee's account", "DE02100100109307118603"}}
 	endless.Until, endless.OpenURL = nil, "/consents/open?client_id=ledgerly"
 
-	return append(slices.Concat(factorGallery(), selfGallery(), federationGallery(), recoveryGallery(), transactionGallery()), []shot{
+	return append(slices.Concat(customersGallery(), factorGallery(), selfGallery(), federationGallery(), recoveryGallery(), transactionGallery()), []shot{
 		{"login", "login_page", func(p *Pages, w http.ResponseWriter) error { return p.Login(w, 200, login) }},
 		{"login-logo", "login_page", func(p *Pages, w http.ResponseWriter) error {
 			v := login
