@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -61,10 +62,12 @@ func (x *Transactions) list(w http.ResponseWriter, r *http.Request) {
 		page.PasswordURL = transactionPasswordPage
 	}
 	for i := range waiting {
-		page.Waiting = append(page.Waiting, x.row(&waiting[i], true))
+		page.Waiting = append(page.Waiting, x.row(&waiting[i], waiting[i].StartedBy != v.CustomerID))
 	}
 	for i := range started {
-		page.Started = append(page.Started, x.row(&started[i], false))
+		if waits := func(w storage.Transaction) bool { return w.ID == started[i].ID }; !slices.ContainsFunc(waiting, waits) {
+			page.Started = append(page.Started, x.row(&started[i], false))
+		}
 	}
 	x.told(r, x.o.Pages.Transactions(w, page))
 }
@@ -177,7 +180,9 @@ func (x *Transactions) show(w http.ResponseWriter, r *http.Request) {
 	if v == nil {
 		return
 	}
-	v.notice = pageNotices[r.URL.RawQuery]
+	if v.Status == storage.AwaitingApproval { // else its state says it
+		v.notice = pageNotices[r.URL.RawQuery]
+	}
 	v.sent = r.URL.Query().Get("sent")
 	x.render(w, r, v)
 }

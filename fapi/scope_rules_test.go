@@ -41,12 +41,12 @@ func TestScopeRules(t *testing.T) {
 	}
 	for name, rules := range map[string]ScopeRules{
 		"openid is for everybody": {"openid": {Roles: []string{"USER"}}},
-		"is no scope":           {"two words": {Roles: []string{"USER"}}},
-		"must name roles":       {"loans": {}},
-		"roles or attributes":   {"loans": {Roles: []string{""}}},
-		"a name and values":     {"loans": {Attributes: map[string][]string{"country": {}}}},
-		"an attribute must":     {"loans": {Attributes: map[string][]string{"": {"KE"}}}},
-		"have a name":           {"loans": {Attributes: map[string][]string{"country": {"KE", ""}}}},
+		"is no scope":             {"two words": {Roles: []string{"USER"}}},
+		"must name roles":         {"loans": {}},
+		"roles or attributes":     {"loans": {Roles: []string{""}}},
+		"a name and values":       {"loans": {Attributes: map[string][]string{"country": {}}}},
+		"an attribute must":       {"loans": {Attributes: map[string][]string{"": {"KE"}}}},
+		"have a name":             {"loans": {Attributes: map[string][]string{"country": {"KE", ""}}}},
 	} {
 		if err := rules.Check(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
