@@ -197,26 +197,24 @@ type Change struct {
 	Grant, Revoke    []string // permissions
 }
 
-// ChangeCustomer changes what staff know of a customer. It returns storage.ErrNotFound for an unknown one, storage.ErrClientTaken,
-// or as CreateCustomer does for what does not do.
+// ChangeCustomer changes what staff know of a customer: all of it, or nothing. It returns storage.ErrNotFound for an unknown one,
+// storage.ErrClientTaken, or as CreateCustomer does for what does not do.
 func (a *Authn) ChangeCustomer(ctx context.Context, customer uuid.UUID, c Change) error {
 	if err := errors.Join(checkRoles(c.Roles), checkPermissions(c.Grant), checkPermissions(c.Revoke)); err != nil {
 		return err
 	}
-	if c.Profile != nil {
-		err := a.db.ChangeProfile(ctx, customer, func(p *storage.Profile) error {
+	profile := c.Profile
+	if profile != nil {
+		profile = func(p *storage.Profile) error {
 			before := *p
 			if err := c.Profile(p); err != nil {
 				return err
 			}
 			return checkProfile(p, &before)
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return a.changed("customer.changed", customer, a.db.ChangeCustomer(ctx, customer, storage.CustomerChange{
-		FineractClientID: c.FineractClientID, Roles: c.Roles, Grant: c.Grant, Revoke: c.Revoke, MostPerClient: a.mostPerClient(),
+		Profile: profile, FineractClientID: c.FineractClientID, Roles: c.Roles, Grant: c.Grant, Revoke: c.Revoke, MostPerClient: a.mostPerClient(),
 	}))
 }
 

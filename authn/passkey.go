@@ -316,12 +316,11 @@ func (a *Authn) copied(ctx context.Context, e storage.Event, f *storage.SecondFa
 	return ErrPasskey
 }
 
-var errOrigin = errors.New("not our origin, or in a frame")
+var errOrigin = errors.New("not our origin")
 
-// strictly asks of client data what browsers send and the library does not insist on: our origin, letter by letter, and no
-// frame of another site around the page.
+// strictly asks of client data what browsers send and the library does not insist on: our origin, letter by letter.
 func (rp *relyingParty) strictly(data *protocol.CollectedClientData) error {
-	if subtle.ConstantTimeCompare([]byte(data.Origin), []byte(rp.origin)) != 1 || data.CrossOrigin || data.TopOrigin != "" {
+	if subtle.ConstantTimeCompare([]byte(data.Origin), []byte(rp.origin)) != 1 {
 		return errOrigin
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -197,7 +198,20 @@ func TestPasskey_RegistrationRefusals(t *testing.T) {
 	t.Run("the password alone does not do for another", func(t *testing.T) {
 		first, second := s.browser(), s.browser()
 		q, late := enrol(first), enrol(second)
+		hash := hashOf(t, second)
+		before, err := s.db.FindLogin(t.Context(), hash)
+		if err != nil {
+			t.Fatal(err)
+		}
 		first.post(enrolPasskeyPath, "state", q.state, "response", newSoftKey(t).create(q)).want(t, "consent_page")
+		n := &enrolling{FactorRequest: s.request(passkeyFactor{}, hash, before)} // at the same time, say: it was looked at before
+		made, err := s.madePasskey(n, url.Values{"state": {late.state}, "response": {newSoftKey(t).create(late)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.db.CompleteLogin(t.Context(), *made, storage.NewLogin{Hash: make([]byte, 32), Replaces: hash, ACR: SCA, AMR: amrPasskey, Lifetime: time.Minute}); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("at the same time: %v", err)
+		}
 		second.post(enrolPasskeyPath, "state", late.state, "response", newSoftKey(t).create(late)).want(t, "second_factor_page")
 		second.get(enrolPasskeyPath) // leads to where the journey goes on
 		if n := s.count(t, `SELECT count(*) FROM second_factors WHERE customer_id = $1 AND kind = 'passkey'`, [16]byte(id)); n != 1 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/countersign/countersign/fapi"
 	"github.com/countersign/countersign/storage"
 )
 
@@ -30,6 +31,14 @@ type Rule struct {
 	MaxAge       time.Duration `yaml:"max_age"`        // since the password, 0: any age
 	FactorMaxAge time.Duration `yaml:"factor_max_age"` // since the second factor, 0: any age
 	Without      []string      `yaml:"without"`        // kinds of second factors that do not do, such as "sms"
+
+	Customers []CustomerRule `yaml:"customers"` // what holds for some customers besides
+}
+
+// CustomerRule is what a login of some customers must be, besides.
+type CustomerRule struct {
+	Who  fapi.ScopeRule `yaml:",inline"` // with one of the roles, and all of the attributes
+	Rule `yaml:",inline"`
 }
 
 // Policy is the institution's rules. An action without one falls under DefaultPolicy.
@@ -53,16 +62,73 @@ func (p Policy) check(factorKinds []string) error {
 		if _, known := DefaultPolicy[action]; !known {
 			wrong = append(wrong, fmt.Errorf("policy: no action %q", action))
 		}
-		if r.ACR != "" && r.ACR != CA && r.ACR != SCA || r.MaxAge < 0 || r.FactorMaxAge < 0 {
-			wrong = append(wrong, fmt.Errorf("policy: %s: acr must be %s or %s, an age not negative", action, CA, SCA))
-		}
-		for _, kind := range r.Without {
-			if !slices.Contains(factorKinds, kind) {
-				wrong = append(wrong, fmt.Errorf("policy: %s: no kind of second factor %q", action, kind))
-			}
-		}
+		wrong = append(wrong, r.check(action, factorKinds))
 	}
 	return errors.Join(wrong...)
+}
+
+func (r Rule) check(action Action, factorKinds []string) error {
+	var wrong []error
+	if r.ACR != "" && r.ACR != CA && r.ACR != SCA || r.MaxAge < 0 || r.FactorMaxAge < 0 {
+		wrong = append(wrong, fmt.Errorf("policy: %s: acr must be %s or %s, an age not negative", action, CA, SCA))
+	}
+	for _, kind := range r.Without {
+		if !slices.Contains(factorKinds, kind) {
+			wrong = append(wrong, fmt.Errorf("policy: %s: no kind of second factor %q", action, kind))
+		}
+	}
+	for _, some := range r.Customers {
+		if len(some.Customers) > 0 || !tellsApart(some.Who) {
+			wrong = append(wrong, fmt.Errorf("policy: %s: customers must name roles, or attributes with values, and no customers among them", action))
+		}
+		wrong = append(wrong, some.Rule.check(action, factorKinds))
+	}
+	return errors.Join(wrong...)
+}
+
+// tellsApart tells whether there can be customers whom a rule means, and others.
+func tellsApart(who fapi.ScopeRule) bool {
+	for name, values := range who.Attributes {
+		if !attributeName.MatchString(name) || len(values) == 0 || slices.Contains(values, "") {
+			return false
+		}
+	}
+	return len(who.Roles)+len(who.Attributes) > 0 && checkRoles(who.Roles) == nil
+}
+
+// of is the rule as it holds for one customer.
+func (r Rule) of(c *storage.Customer) (Rule, error) {
+	if len(r.Customers) == 0 {
+		return r, nil
+	}
+	p, err := c.Profile()
+	if err != nil {
+		return r, err
+	}
+	for _, some := range r.Customers {
+		if some.Who.Meets(c.Roles, p.Attributes) {
+			r = r.and(some.Rule)
+		}
+	}
+	return r, nil
+}
+
+// and is a rule that is as strict as both.
+func (r Rule) and(other Rule) Rule {
+	if r.ACR != SCA && other.ACR != "" {
+		r.ACR = other.ACR
+	}
+	r.MaxAge, r.FactorMaxAge = shorter(r.MaxAge, other.MaxAge), shorter(r.FactorMaxAge, other.FactorMaxAge)
+	r.Without = slices.Concat(r.Without, other.Without)
+	return r
+}
+
+// shorter is the shorter of two ages; 0 is any age.
+func shorter(x, y time.Duration) time.Duration {
+	if x == 0 || y != 0 && y < x {
+		return y
+	}
+	return x
 }
 
 // Rule is the one for an action.
@@ -95,6 +161,15 @@ func (a *Authn) Meets(login *storage.Login, r Rule) *Prompt {
 	return nil
 }
 
+// Lacks tells what a customer's login lacks for an action, as Meets does.
+func (a *Authn) Lacks(login *storage.Login, c *storage.Customer, action Action) (*Prompt, error) {
+	rule, err := a.Rule(action).of(c)
+	if err != nil {
+		return nil, err
+	}
+	return a.Meets(login, rule), nil
+}
+
 // Guard lets a page of the customer's own run for a login that does for the action. Otherwise it asks for what is missing and
 // returns false; the customer comes back to page.
 func (a *Authn) Guard(w http.ResponseWriter, r *http.Request, action Action, page string) (*storage.Visitor, bool) {
@@ -103,7 +178,7 @@ func (a *Authn) Guard(w http.ResponseWriter, r *http.Request, action Action, pag
 
 // GuardBy is Guard by a rule that is not an action's alone, such as that of [Authn.TransactionRule].
 func (a *Authn) GuardBy(w http.ResponseWriter, r *http.Request, rule Rule, page string) (*storage.Visitor, bool) {
-	v, lacks, err := a.look(r, rule)
+	v, _, lacks, err := a.look(r, rule)
 	switch {
 	case err != nil:
 		a.fail(w, r, err)
@@ -116,19 +191,22 @@ func (a *Authn) GuardBy(w http.ResponseWriter, r *http.Request, rule Rule, page 
 	return nil, false
 }
 
-// look finds the visitor, and what their login lacks for a rule; nil: nothing.
-func (a *Authn) look(r *http.Request, rule Rule) (*storage.Visitor, *Prompt, error) {
+// look finds the visitor, the rule as it holds for them, and what their login lacks for it; nil: nothing.
+func (a *Authn) look(r *http.Request, rule Rule) (*storage.Visitor, Rule, *Prompt, error) {
 	hash := a.LoginHash(r)
 	if hash == nil {
-		return nil, &Prompt{}, nil
+		return nil, rule, &Prompt{}, nil
 	}
 	v, err := a.db.FindLogin(r.Context(), hash)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return nil, &Prompt{}, nil
-	case err != nil:
-		return nil, nil, err
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, rule, &Prompt{}, nil
+	}
+	if err == nil {
+		rule, err = rule.of(&v.Customer)
+	}
+	if err != nil {
+		return nil, rule, nil, err
 	}
 	v.From = visitOf(r)
-	return v, a.Meets(&v.Login, rule), nil
+	return v, rule, a.Meets(&v.Login, rule), nil
 }

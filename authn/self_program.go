@@ -24,8 +24,7 @@ func acceptsOnlyJSON(r *http.Request) bool {
 // guardProgram is Guard for a program. No scheme of ours is there by which it could log in (RFC 9110 §15.5.2), so what it lacks is
 // 403; the code is RFC 9470 §3's.
 func (a *Authn) guardProgram(w http.ResponseWriter, r *http.Request, action Action) (*storage.Visitor, bool) {
-	rule := a.Rule(action)
-	v, lacks, err := a.look(r, rule)
+	v, rule, lacks, err := a.look(r, a.Rule(action))
 	switch {
 	case err != nil:
 		a.fail(w, r, err)

@@ -36,8 +36,11 @@ func (t Transactions) check(kinds []string) error {
 		if err := r.Above.Check(); err != nil {
 			wrong = append(wrong, fmt.Errorf("transactions: %w", err))
 		}
-		if err := (Policy{ApprovePayment: r.Rule}).check(kinds); err != nil {
+		if err := r.Rule.check(ApprovePayment, kinds); err != nil {
 			wrong = append(wrong, fmt.Errorf("transactions: %w", err))
+		}
+		if len(r.Customers) > 0 {
+			wrong = append(wrong, fmt.Errorf("transactions: what some customers need besides is in the policy of %s", ApprovePayment))
 		}
 	}
 	for _, kind := range t.Unlinked {
@@ -51,26 +54,12 @@ func (t Transactions) check(kinds []string) error {
 // TransactionRule is the rule for an amount: the strictest of all that apply.
 func (a *Authn) TransactionRule(amount, currency string) Rule {
 	strictest := a.Rule(ApprovePayment)
-	strictest.Without = slices.Clone(strictest.Without)
 	for _, r := range a.config.Transactions.Rules {
-		if !r.Above.Above(amount, currency) {
-			continue
+		if r.Above.Above(amount, currency) {
+			strictest = strictest.and(r.Rule)
 		}
-		if strictest.ACR != SCA && r.ACR != "" {
-			strictest.ACR = r.ACR
-		}
-		strictest.MaxAge, strictest.FactorMaxAge = shorter(strictest.MaxAge, r.MaxAge), shorter(strictest.FactorMaxAge, r.FactorMaxAge)
-		strictest.Without = append(strictest.Without, r.Without...)
 	}
 	return strictest
-}
-
-// shorter is the shorter of two ages; 0 is any age.
-func shorter(x, y time.Duration) time.Duration {
-	if x == 0 || y != 0 && y < x {
-		return y
-	}
-	return x
 }
 
 // WantsTransactionPassword tells whether the institution asks for one.
@@ -88,6 +77,9 @@ func (f TransactionFactor) Sends() bool { return f.To != Destination{} }
 // TransactionFactors are those of a visitor's that do under a rule: by which an approval is tied to what is approved, and those that
 // the institution takes all the same.
 func (a *Authn) TransactionFactors(v *storage.Visitor, rule Rule) (does []TransactionFactor, err error) {
+	if rule, err = rule.of(&v.Customer); err != nil {
+		return nil, err
+	}
 	for _, f := range v.Confirmed() {
 		if slices.Contains(rule.Without, f.Kind) {
 			continue

@@ -135,19 +135,17 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		return
 	}
 	quiet := slices.Contains(j.request.Prompt, "none")
-	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) || !s.isHinted(j) {
-		if quiet {
-			s.giveUp(w, r, j, fapi.Refuse(fapi.LoginRequired, "The customer must log in."))
-			return
-		}
-		s.authn.Ask(w, r, authn.Prompt{
-			Login:     j.Login,
-			Fresh:     j.Login != nil && j.AuthenticatedAfter != nil && j.Login.AuthTime.Before(*j.AuthenticatedAfter),
-			ACR:       j.ACRRequired,
-			Client:    j.page,
-			Hidden:    j.hidden(),
-			LoginHint: j.request.LoginHint,
-		})
+	lacks, err := s.lacks(j)
+	switch {
+	case err != nil:
+		s.errorPage(w, r, err)
+		return
+	case lacks != nil && quiet:
+		s.giveUp(w, r, j, fapi.Refuse(fapi.LoginRequired, "The customer must log in."))
+		return
+	case lacks != nil:
+		lacks.Client, lacks.Hidden, lacks.LoginHint = j.page, j.hidden(), j.request.LoginHint
+		s.authn.Ask(w, r, *lacks)
 		return
 	}
 	if err := s.narrow(j, j.Customer); err != nil {
@@ -163,6 +161,21 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *fapi.Client,
 		return
 	}
 	s.askConsent(w, r, j, "")
+}
+
+// lacks tells what the visitor's login lacks for the request, nil: nothing. Whoever pays must show a second factor that the policy
+// takes for it (authn.ApprovePayment), where paying needs one at all.
+func (s *Server) lacks(j *journey) (*authn.Prompt, error) {
+	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) || !s.isHinted(j) {
+		return &authn.Prompt{
+			Login: j.Login, ACR: j.ACRRequired,
+			Fresh: j.Login != nil && j.AuthenticatedAfter != nil && j.Login.AuthTime.Before(*j.AuthenticatedAfter),
+		}, nil
+	}
+	if j.ACRRequired != authn.SCA || !s.LowValue.Exceeded(j.request.AuthorizationDetails, s.DetailTypes) {
+		return nil, nil
+	}
+	return s.authn.Lacks(j.Login, j.Customer, authn.ApprovePayment)
 }
 
 // usable tells whether the visitor, uuid.Nil while there is none, can be asked for what the journey is about.
@@ -245,7 +258,12 @@ func (s *Server) askAgain(w http.ResponseWriter, r *http.Request, c *fapi.Client
 		s.errorPage(w, r, err)
 		return
 	}
-	if !s.authn.Satisfies(j.Login, j.AuthenticatedAfter, j.ACRRequired) {
+	lacks, err := s.lacks(j)
+	if err != nil {
+		s.errorPage(w, r, err)
+		return
+	}
+	if lacks != nil {
 		s.undecided(w, r, c, uri)
 		return
 	}

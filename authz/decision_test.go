@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/countersign/countersign/authn"
 	"github.com/countersign/countersign/authz/authztest"
 	"github.com/countersign/countersign/fapi"
+	"github.com/countersign/countersign/storage"
 )
 
 // shown is a browser in front of a consent page, and what the page would send.
@@ -226,4 +228,31 @@ func TestDecision_NeedsStrongAuthentication(t *testing.T) {
 	}
 	quiet := c.Push(t, map[string]string{"prompt": "none", "claims": `{"id_token":{"openbanking_intent_id":{"value":"` + consent + `"}}}`})
 	b.Authorize(t, c.ID, quiet).Returns(t, s, fapi.LoginRequired, "state-1")
+}
+
+// A second factor that the policy does not take for payments does not approve one, however strong its login is.
+func TestDecision_PolicyOfPayments(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t, authztest.Options{RequireSCA: true, LowValue: fapi.AmountLimits{"EUR": "30"}, Authn: func(c *authn.Config) {
+		c.Policy = authn.Policy{authn.ApprovePayment: {ACR: authn.SCA, Without: []string{storage.TOTP, storage.RecoveryCodes}}}
+	}})
+	c := rich(t, s, "shop", nil)
+	push := func(amount, prompt string) string {
+		asked := map[string]string{"authorization_details": strings.Replace("["+paymentDetail+"]", "123.50", amount, 1), "acr_values": authn.SCA}
+		if prompt != "" {
+			asked["prompt"] = prompt
+		}
+		return c.Push(t, asked)
+	}
+	b, dear := s.Browser(t), push("30.01", "")
+	page := enrolled(t, b, b.Login(t, b.Authorize(t, c.ID, dear)))
+	says(t, page.Is(t, "second_factor_page"), `id="none"`)
+	b.Authorize(t, c.ID, push("29.99", "")).Is(t, "consent_page") // asked for by the client, not by the policy
+	b.Authorize(t, c.ID, push("30.01", "none")).Returns(t, s, fapi.LoginRequired, "state-1")
+	b.Post(t, s.Issuer+"/authorize/decision", url.Values{"client_id": {c.ID}, "request_uri": {dear}, "decision": {"approve"}}).Is(t, "second_factor_page")
+	if n := s.Count(t, "SELECT count(*) FROM authorizations WHERE status = 'approved'"); n != 0 {
+		t.Error("it was decided")
+	}
+	s.SQL(t, "UPDATE logins SET factor_kind = 'email'")
+	b.Authorize(t, c.ID, dear).Is(t, "consent_page")
 }

@@ -40,7 +40,7 @@ func (r ScopeRules) Check() error {
 // Denied returns those of the scopes that are not for somebody with these roles and attributes.
 func (r ScopeRules) Denied(scopes, roles []string, attributes map[string]string) (denied []string) {
 	for _, scope := range scopes {
-		if rule, ok := r[scope]; ok && !rule.meets(roles, attributes) {
+		if rule, ok := r[scope]; ok && !rule.Meets(roles, attributes) {
 			denied = append(denied, scope)
 		}
 	}
@@ -52,7 +52,8 @@ func (r ScopeRules) Concern(scopes []string) bool {
 	return slices.ContainsFunc(scopes, func(s string) bool { _, ok := r[s]; return ok })
 }
 
-func (r ScopeRule) meets(roles []string, attributes map[string]string) bool {
+// Meets tells whether somebody with these roles and attributes has what the rule wants.
+func (r ScopeRule) Meets(roles []string, attributes map[string]string) bool {
 	if len(r.Roles) > 0 && !slices.ContainsFunc(r.Roles, func(role string) bool { return slices.Contains(roles, role) }) {
 		return false
 	}

@@ -68,7 +68,8 @@ SELECT ` + consentColumns + `
 FROM authorizations a JOIN consents k ON k.id = a.consent_id WHERE a.request_uri_hash = $1`
 
 	visitorSQL = `
-SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, c.tenant, c.fineract_client_id, c.roles, c.profile,
+SELECT l.customer_id, l.auth_time, coalesce(l.acr, ''), l.amr, l.expires_at, l.factor_at, coalesce(l.factor_kind, ''),
+    c.tenant, c.fineract_client_id, c.roles, c.profile,
     coalesce((SELECT g.scopes FROM grants g
               WHERE g.customer_id = c.id AND g.client_id = $2 AND g.consent_id IS NULL AND g.revoked_at IS NULL AND NOT g.managed), '{}')
 FROM logins l JOIN customers c ON c.id = l.customer_id
@@ -235,7 +236,7 @@ func (db *DB) Open(ctx context.Context, requestURIHash []byte, clientID string, 
 		return j, nil
 	}
 	login, customer := &Login{}, &Customer{keys: db.Keys()}
-	err := results.QueryRow().Scan((*[16]byte)(&login.CustomerID), &login.AuthTime, &login.ACR, &login.AMR, &login.ExpiresAt,
+	err := results.QueryRow().Scan((*[16]byte)(&login.CustomerID), &login.AuthTime, &login.ACR, &login.AMR, &login.ExpiresAt, &login.FactorAt, &login.FactorKind,
 		&customer.Tenant, &customer.FineractClientID, &customer.Roles, &customer.sealedProfile, &j.Agreed)
 	switch err = notFound(err); err {
 	case nil:

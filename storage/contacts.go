@@ -108,26 +108,28 @@ func (db *DB) findByContact(ctx context.Context, sql, tenant string, index []byt
 // found by. The user name stays what it is. It returns ErrNotFound for an unknown customer, or the error of change, and then
 // changes nothing.
 func (db *DB) ChangeProfile(ctx context.Context, id uuid.UUID, change func(*Profile) error) error {
-	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
-		c := &Customer{ID: id, keys: db.Keys()}
-		if err := tx.QueryRow(ctx, profileForUpdateSQL, [16]byte(id)).Scan(&c.Tenant, &c.sealedProfile); err != nil {
-			return notFound(err)
-		}
-		p, err := c.Profile()
-		if err != nil {
-			return err
-		}
-		username := p.Username
-		if err := change(&p); err != nil {
-			return err
-		}
-		p.Username = username
-		sql, args, err := db.profileUpdate(c, &p)
-		if err == nil {
-			_, err = tx.Exec(ctx, sql, args...)
-		}
+	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error { return db.changeProfile(ctx, tx, id, change) })
+}
+
+func (db *DB) changeProfile(ctx context.Context, tx pgx.Tx, id uuid.UUID, change func(*Profile) error) error {
+	c := &Customer{ID: id, keys: db.Keys()}
+	if err := tx.QueryRow(ctx, profileForUpdateSQL, [16]byte(id)).Scan(&c.Tenant, &c.sealedProfile); err != nil {
+		return notFound(err)
+	}
+	p, err := c.Profile()
+	if err != nil {
 		return err
-	})
+	}
+	username := p.Username
+	if err := change(&p); err != nil {
+		return err
+	}
+	p.Username = username
+	sql, args, err := db.profileUpdate(c, &p)
+	if err == nil {
+		_, err = tx.Exec(ctx, sql, args...)
+	}
+	return err
 }
 
 func (db *DB) profileUpdate(c *Customer, p *Profile) (sql string, args []any, err error) {

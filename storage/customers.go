@@ -235,14 +235,15 @@ func orNone(list []string) []string {
 
 // CustomerChange is what staff change of a customer. Zero values leave it as it is.
 type CustomerChange struct {
-	FineractClientID *int64 // 0: no client
+	Profile          func(*Profile) error // as in ChangeProfile
+	FineractClientID *int64               // 0: no client
 	Roles            []string
 	Grant, Revoke    []string // permissions
 	MostPerClient    int      // as in NewCustomer
 }
 
 // ChangeCustomer changes a customer, and remembers it as the event "customer.changed". It returns ErrNotFound for an unknown one,
-// and ErrClientTaken.
+// ErrClientTaken, or the error of c.Profile, and then changes nothing.
 func (db *DB) ChangeCustomer(ctx context.Context, id uuid.UUID, c CustomerChange) error {
 	details := map[string]any{}
 	for name, list := range map[string][]string{"roles": c.Roles, "granted": c.Grant, "revoked": c.Revoke} {
@@ -258,6 +259,11 @@ func (db *DB) ChangeCustomer(ctx context.Context, id uuid.UUID, c CustomerChange
 		if c.FineractClientID != nil {
 			details["fineract_client"] = *c.FineractClientID != 0
 			if _, err := tx.Exec(ctx, lockClientSQL, tenant, *c.FineractClientID); err != nil {
+				return err
+			}
+		}
+		if c.Profile != nil {
+			if err := db.changeProfile(ctx, tx, id, c.Profile); err != nil {
 				return err
 			}
 		}

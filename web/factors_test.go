@@ -19,6 +19,10 @@ func factorGallery() []shot {
 	send := FactorPart{Title: "Get a code", How: "Alice, we can send a code to •••• 4321.", Submit: Button{"Send the code", "send", "1"}}
 	address := FactorPart{Title: "Codes by email", How: "Type the address to which codes are to be sent. We send one now, to see that it reaches you. Leave the field empty to use a•••@meadow.example, which we know already.",
 		Inputs: []Input{{Name: "address", Label: "Email address", Type: "email", Optional: true, MaxLength: 254, Autocomplete: "email"}}, Submit: Button{"Send the code", "begin", "1"}}
+	passkey := FactorPart{Title: "Use your passkey", How: "Your device asks for your fingerprint, your face or its PIN. None of these leaves it.", Submit: Button{Text: "Use passkey"},
+		Hint: "A passkey works only with Meadow Bank, so nobody can trick you into giving it away.", NoScript: "Passkeys need JavaScript.",
+		Inputs: []Input{{Name: "state", Type: "hidden", Value: "x"}, {Name: "response", Type: "hidden"}},
+		Script: PasskeyScript(), Options: `{"publicKey": {"challenge": "AA"}, "texts": {}}`}
 	frame := EnrolFrame{Action: "/login/enrol/email", Hidden: hidden, Client: &tpp, Others: []Way{{"Authenticator app", "/login/enrol/totp"}, {"Code by text message", "/login/enrol/sms"}}}
 	codes := []string{"7KQ2M-XH4RA", "N8TBC-3WVYE", "5PDLS-GZ62F", "HJ9UK-QE4MT", "W3XVB-8NRCA", "2YSFG-6KTPD", "M4QZH-LE9WJ", "C7UNX-R5BVA", "TK8DP-2GSYF", "6WEJM-HQ3ZL"}
 	page := func(part FactorPart, problem string) func(*Pages, http.ResponseWriter) error {
@@ -35,6 +39,18 @@ func factorGallery() []shot {
 		{"second-factor-send", "second_factor_page", page(send, "")},
 		{"second-factor-sent", "second_factor_page", page(sent, "")},
 		{"second-factor-sent-problem", "second_factor_page", page(sent, "problem.codes_many")},
+		{"second-factor-passkey", "second_factor_page", page(passkey, "problem.passkey")},
+		{"enrol-passkey", "enrol_factor_page", func(p *Pages, w http.ResponseWriter) error {
+			v := EnrolFactor{frame, passkey}
+			v.Part.Title, v.Part.How, v.Part.Hint = p.Text("enrol_passkey.title"), p.Text("enrol_passkey.how"), p.Text("enrol_passkey.hint")
+			v.Part.Submit.Text = p.Text("enrol_passkey.submit")
+			return p.EnrolFactor(w, http.StatusOK, v)
+		}},
+		{"login-passkey", "login_page", func(p *Pages, w http.ResponseWriter) error {
+			return p.Login(w, http.StatusForbidden, Login{Action: "/login", Client: &tpp, Passkey: &LoginPasskey{
+				Action: "/login/passkey", BeginURL: "/login/passkey", Script: PasskeyScript(), Problem: p.Text("problem.passkey"),
+			}})
+		}},
 		{"second-factor-none", "second_factor_page", func(p *Pages, w http.ResponseWriter) error {
 			return p.SecondFactor(w, http.StatusForbidden, SecondFactor{AddURL: "/self/factors/add", Client: &tpp})
 		}},

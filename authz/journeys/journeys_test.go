@@ -255,7 +255,7 @@ func approve(p *person) {
 		}
 	}
 	p.submit("#code", sixDigits.FindString(text), "transaction_page")
-	p.says("Your approval is recorded.")
+	p.says("Approved. It is carried out now.")
 	p.transaction(p.T, payment, storage.ApprovedTransaction)
 	p.press("#list_link", "transactions_page")
 
