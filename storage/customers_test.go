@@ -79,10 +79,11 @@ func known(t *testing.T, db *storage.DB, id uuid.UUID) string {
 func TestInvitations_AreUsedOnce(t *testing.T) {
 	t.Parallel()
 	db, ctx := open(t, storagetest.New(t)), t.Context()
+	lifetime := time.Hour
 	invite := func(code string) *storage.Invitation {
 		i := &storage.Invitation{ID: storage.NewID(), Tenant: "default", FineractClientID: 7, Invited: storage.Invited{Roles: []string{"USER", "ADMIN"}}}
 		i.Invited.SetAccounts([]storage.Account{{ID: "12", Name: "Savings", Number: "000000012", Currency: "KES"}})
-		if err := db.CreateInvitation(ctx, i, code, time.Hour, nil); err != nil {
+		if err := db.CreateInvitation(ctx, i, code, lifetime, nil); err != nil {
 			t.Fatal(err)
 		}
 		return i
@@ -144,7 +145,15 @@ func TestInvitations_AreUsedOnce(t *testing.T) {
 	if err := db.LinkInvitation(ctx, invite("ANY"), third, 0, event); err != nil {
 		t.Errorf("any number: %v", err)
 	}
-	for _, wrong := range [][2]string{{"other", "THIRD"}, {"default", "ONE"}, {"default", "third"}, {"default", ""}} {
+	lifetime = -time.Second // as if it had expired after it was found
+	expired, erin := invite("EXPIRED"), storage.NewCustomer{ID: storage.NewID(), Tenant: "default", Username: "erin"}
+	if err := db.AcceptInvitation(ctx, expired, erin, event); !errors.Is(err, storage.ErrNotFound) || known(t, db, erin.ID) != "nobody" {
+		t.Errorf("expired: %v; erin is %s", err, known(t, db, erin.ID))
+	}
+	if err := db.LinkInvitation(ctx, expired, third, 0, event); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("expired: %v", err)
+	}
+	for _, wrong := range [][2]string{{"other", "THIRD"}, {"default", "EXPIRED"}, {"default", "ONE"}, {"default", "third"}, {"default", ""}} {
 		if _, err := db.FindInvitation(ctx, wrong[0], wrong[1]); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%v: %v", wrong, err)
 		}

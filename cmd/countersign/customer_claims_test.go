@@ -50,3 +50,24 @@ func TestCustomerCreate_ReadsClaims(t *testing.T) {
 		})
 	}
 }
+
+// What a customer has shown to be theirs is the address, not the field: another one is theirs only if the bank says so.
+func TestCustomerUpdate_WhatIsVerified(t *testing.T) {
+	t.Parallel()
+	before := storage.Profile{Email: "alice@heron.example", EmailVerified: true, PhoneNumber: "+254712345678", PhoneNumberVerified: true}
+	for name, c := range map[string]struct {
+		flags        profileFlags
+		email, phone bool
+	}{
+		"nothing":               {profileFlags{Name: "Alice"}, true, true},
+		"the same addresses":    {profileFlags{Email: before.Email, Phone: before.PhoneNumber}, true, true},
+		"another email address": {profileFlags{Email: "new@heron.example"}, false, true},
+		"another phone number":  {profileFlags{Phone: "+254712000000"}, true, false},
+		"both, verified":        {profileFlags{Email: "new@heron.example", EmailVerified: true, Phone: "+254712000000", PhoneVerified: true}, true, true},
+	} {
+		p := before
+		if err := c.flags.apply(&p); err != nil || p.EmailVerified != c.email || p.PhoneNumberVerified != c.phone {
+			t.Errorf("%s: email %v, phone %v, %v", name, p.EmailVerified, p.PhoneNumberVerified, err)
+		}
+	}
+}

@@ -336,10 +336,10 @@ func (l *pollLoad) decide(t *testing.T, w *waiting, n int) {
 func (l *pollLoad) measure(t *testing.T, at *replica, what string, run func()) {
 	t.Helper()
 	statements := l.statements(t)
-	server, postgres, began := cpuOf(t, at.process.Process.Pid), l.postgresCPU(t), time.Now()
+	server, postgres, began := cpuOf(t, at.process.Process.Pid), l.house.postgresCPU(t), time.Now()
 	run()
 	took := time.Since(began).Seconds()
-	server, postgres = cpuOf(t, at.process.Process.Pid)-server, l.postgresCPU(t)-postgres
+	server, postgres = cpuOf(t, at.process.Process.Pid)-server, l.house.postgresCPU(t)-postgres
 	t.Logf("%s: %.0f statements/s, server %.1f %% of a core, Postgres %.1f %%; load average %s", what,
 		float64(l.statements(t)-statements)/took, 100*server.Seconds()/took, 100*postgres.Seconds()/took, loadAverage())
 }
@@ -352,9 +352,9 @@ func (l *pollLoad) statements(t *testing.T) (n int) {
 	return n
 }
 
-func (l *pollLoad) postgresCPU(t *testing.T) (sum time.Duration) {
+func (h *house) postgresCPU(t *testing.T) (sum time.Duration) {
 	t.Helper()
-	for _, pid := range append(childrenOf(t, l.house.postgres.PID()), l.house.postgres.PID()) {
+	for _, pid := range append(childrenOf(t, h.postgres.PID()), h.postgres.PID()) {
 		sum += cpuOf(t, pid)
 	}
 	return sum
