@@ -332,3 +332,40 @@ func TestCustomers_AtAResourceServer(t *testing.T) {
 		}
 	})
 }
+
+// E11: what a firm pays needs another second factor than what a person pays; the policy is looked at with the customer as they are now.
+func TestPolicy_PaymentsOfSomeCustomers(t *testing.T) {
+	t.Parallel()
+	s := authztest.Start(t, authztest.Options{RequireSCA: true, LowValue: fapi.AmountLimits{"EUR": "30"}, Authn: func(c *authn.Config) {
+		c.Policy = authn.Policy{authn.ApprovePayment: {ACR: authn.SCA, Customers: []authn.CustomerRule{
+			{Who: fapi.ScopeRule{Attributes: map[string][]string{"client_type": {"firm"}}}, Rule: authn.Rule{Without: []string{storage.TOTP}}},
+			{Who: fapi.ScopeRule{Roles: []string{"SUPPORT"}}, Rule: authn.Rule{Without: []string{storage.TOTP}}},
+		}}}
+	}})
+	alice, err := s.DB.FindCustomer(t.Context(), s.Config.Authn.Tenant, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := rich(t, s, "shop", nil)
+	asked := c.Push(t, map[string]string{"authorization_details": "[" + paymentDetail + "]", "acr_values": authn.SCA})
+	b := s.Browser(t)
+	enrolled(t, b, b.Login(t, b.Authorize(t, c.ID, asked))).Is(t, "consent_page")
+	for _, now := range []struct{ clientType, roles, page string }{
+		{"person", "{USER}", "consent_page"}, {"firm", "{USER}", "second_factor_page"}, {"person", "{USER,ADMIN}", "consent_page"}, {"person", "{USER,SUPPORT}", "second_factor_page"},
+	} {
+		err := s.DB.ChangeProfile(t.Context(), alice.ID, func(p *storage.Profile) error {
+			p.Attributes = map[string]string{"client_type": now.clientType}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SQL(t, "UPDATE customers SET roles = '"+now.roles+"' WHERE id = '"+alice.ID.String()+"'")
+		if got := b.Authorize(t, c.ID, asked).ID(); got != now.page {
+			t.Errorf("a %s with the roles %s: %s, want %s", now.clientType, now.roles, got, now.page)
+		}
+		if now.page == "second_factor_page" {
+			b.Post(t, s.Issuer+"/authorize/decision", url.Values{"client_id": {c.ID}, "request_uri": {asked}, "decision": {"approve"}}).Is(t, now.page)
+		}
+	}
+}

@@ -31,14 +31,12 @@ type profileFlags struct {
 
 // apply changes a profile as the claims file and the flags say. Flags win. A new address is not verified unless they say so.
 func (f *profileFlags) apply(p *storage.Profile) error {
-	if f.Email != "" && f.Email != p.Email {
-		p.EmailVerified = false
-	}
-	if f.Phone != "" && f.Phone != p.PhoneNumber {
-		p.PhoneNumberVerified = false
-	}
-	if f.Claims != "" {
-		if err := readClaims(f.Claims, p); err != nil {
+	before, said := *p, storage.Profile{} // by the file alone
+	for _, to := range []*storage.Profile{&said, p} {
+		if f.Claims == "" {
+			break
+		}
+		if err := readClaims(f.Claims, to); err != nil {
 			return fmt.Errorf("claims: %w", err)
 		}
 	}
@@ -50,8 +48,8 @@ func (f *profileFlags) apply(p *storage.Profile) error {
 			*set.to = set.flag
 		}
 	}
-	p.EmailVerified = p.EmailVerified || f.EmailVerified
-	p.PhoneNumberVerified = p.PhoneNumberVerified || f.PhoneVerified
+	p.EmailVerified = f.EmailVerified || isVerified(p.Email, p.EmailVerified, before.Email, said.Email, said.EmailVerified)
+	p.PhoneNumberVerified = f.PhoneVerified || isVerified(p.PhoneNumber, p.PhoneNumberVerified, before.PhoneNumber, said.PhoneNumber, said.PhoneNumberVerified)
 	attributes := maps.Clone(p.Attributes)
 	for _, text := range f.Attribute {
 		name, value, ok := strings.Cut(text, "=")
@@ -67,6 +65,14 @@ func (f *profileFlags) apply(p *storage.Profile) error {
 	}
 	p.Attributes = attributes
 	return nil
+}
+
+// isVerified tells whether an address is: the one before as it is, another one if the file says so, and not of a third.
+func isVerified(address string, is bool, before, said string, saidToBe bool) bool {
+	if address == before {
+		return is
+	}
+	return saidToBe && (said == "" || said == address)
 }
 
 type customerUpdate struct {

@@ -56,16 +56,29 @@ func TestCustomerUpdate_WhatIsVerified(t *testing.T) {
 	t.Parallel()
 	before := storage.Profile{Email: "alice@heron.example", EmailVerified: true, PhoneNumber: "+254712345678", PhoneNumberVerified: true}
 	for name, c := range map[string]struct {
+		file         string
 		flags        profileFlags
 		email, phone bool
 	}{
-		"nothing":               {profileFlags{Name: "Alice"}, true, true},
-		"the same addresses":    {profileFlags{Email: before.Email, Phone: before.PhoneNumber}, true, true},
-		"another email address": {profileFlags{Email: "new@heron.example"}, false, true},
-		"another phone number":  {profileFlags{Phone: "+254712000000"}, true, false},
-		"both, verified":        {profileFlags{Email: "new@heron.example", EmailVerified: true, Phone: "+254712000000", PhoneVerified: true}, true, true},
+		"nothing":                             {"", profileFlags{Name: "Alice"}, true, true},
+		"the same addresses":                  {"", profileFlags{Email: before.Email, Phone: before.PhoneNumber}, true, true},
+		"another email address":               {"", profileFlags{Email: "new@heron.example"}, false, true},
+		"another phone number":                {"", profileFlags{Phone: "+254712000000"}, true, false},
+		"both, verified":                      {"", profileFlags{Email: "new@heron.example", EmailVerified: true, Phone: "+254712000000", PhoneVerified: true}, true, true},
+		"both, in a file":                     {"email: new@heron.example\nphone_number: \"+254712000000\"", profileFlags{}, false, false},
+		"both, in a file, one verified":       {"email: new@heron.example\nphone_number: \"+254712000000\"\nphone_number_verified: true", profileFlags{}, false, true},
+		"verified in a file, named by a flag": {"email_verified: true", profileFlags{Email: "new@heron.example"}, true, true},
+		"of another address than the flag's":  {"email: x@heron.example\nemail_verified: true", profileFlags{Email: "new@heron.example"}, false, true},
+		"not any more":                        {"email_verified: false", profileFlags{}, false, true},
+		"the file's, the same as before":      {"email: alice@heron.example", profileFlags{}, true, true},
 	} {
 		p := before
+		if c.file != "" {
+			c.flags.Claims = filepath.Join(t.TempDir(), "claims.yaml")
+			if err := os.WriteFile(c.flags.Claims, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err := c.flags.apply(&p); err != nil || p.EmailVerified != c.email || p.PhoneNumberVerified != c.phone {
 			t.Errorf("%s: email %v, phone %v, %v", name, p.EmailVerified, p.PhoneNumberVerified, err)
 		}
