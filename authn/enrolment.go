@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/countersign/countersign/storage"
@@ -238,18 +237,21 @@ func (a *Authn) enrolled(w http.ResponseWriter, r *http.Request, n *enrolling, k
 		a.goOn(w, r, n.next)
 		return
 	}
-	customer := n.Visitor.CustomerID
+	var added storage.Event
+	if err == nil {
+		added, err = a.factorAdded(r, n.Visitor, kind)
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	a.log.Info(eventFactorAdded, zap.Stringer("customer", customer), zap.String("factor", kind))
+	a.log.Info(eventFactorAdded, zap.Stringer("customer", n.Visitor.CustomerID), zap.String("factor", kind))
 	has := slices.ContainsFunc(n.Visitor.Confirmed(), func(f *storage.SecondFactor) bool { return f.Kind == storage.RecoveryCodes })
 	var codes []string
-	if added := factorAdded(r, customer, kind); has || a.kind(storage.RecoveryCodes) == nil {
+	if has || a.kind(storage.RecoveryCodes) == nil {
 		err = a.db.AddEvent(r.Context(), added)
 	} else {
-		codes, err = a.makeRecoveryCodes(r, customer, added)
+		codes, err = a.makeRecoveryCodes(r, n.Visitor, added)
 	}
 	switch {
 	case err != nil:
@@ -261,9 +263,13 @@ func (a *Authn) enrolled(w http.ResponseWriter, r *http.Request, n *enrolling, k
 	}
 }
 
-// factorAdded is what is remembered of a new factor.
-func factorAdded(r *http.Request, customer uuid.UUID, kind string) storage.Event {
-	return storage.Event{CustomerID: customer, Kind: eventFactorAdded, Visit: visitOf(r), Details: map[string]any{"factor": kind}}
+// factorAdded is what is remembered of a new factor, and what the customer is told: it may be somebody else's.
+func (a *Authn) factorAdded(r *http.Request, v *storage.Visitor, kind string) (storage.Event, error) {
+	profile, err := v.Customer.Profile()
+	return storage.Event{
+		CustomerID: v.CustomerID, Kind: eventFactorAdded, Visit: visitOf(r), Details: map[string]any{"factor": kind},
+		Notice: a.notice(profile, "factor_added", "kind", a.factorKind(kind)),
+	}, err
 }
 
 // showAdd answers GET /self/factors/add: which kind?

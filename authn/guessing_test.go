@@ -30,7 +30,11 @@ func TestSecondFactor_GuessingAtTwoServers(t *testing.T) {
 		},
 		storage.RecoveryCodes: func(t *testing.T, s *server, _ *browser) ([]string, []string) {
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.http.URL, nil)
-			codes, err := s.makeRecoveryCodes(r, s.id(t))
+			c, err := s.db.FindCustomer(t.Context(), "default", alice)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codes, err := s.makeRecoveryCodes(r, &storage.Visitor{Login: storage.Login{CustomerID: c.ID}, Customer: c.Customer})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -87,8 +87,9 @@ func (a *Authn) recoveryMAC(row uuid.UUID, code string) []byte {
 	return mac.Sum(nil)
 }
 
-// makeRecoveryCodes gives the customer new ones, and remembers that and what went before. Nobody can read them afterwards.
-func (a *Authn) makeRecoveryCodes(r *http.Request, customer uuid.UUID, before ...storage.Event) ([]string, error) {
+// makeRecoveryCodes gives the customer new ones, and remembers that and what went before, of which alone the customer is told then. Nobody
+// can read them afterwards.
+func (a *Authn) makeRecoveryCodes(r *http.Request, v *storage.Visitor, before ...storage.Event) ([]string, error) {
 	id := storage.NewID()
 	var s recoverySecret
 	var shown []string
@@ -101,8 +102,14 @@ func (a *Authn) makeRecoveryCodes(r *http.Request, customer uuid.UUID, before ..
 	if err != nil {
 		return nil, err
 	}
-	events := append(before, factorAdded(r, customer, storage.RecoveryCodes))
-	return shown, a.db.SetFactor(r.Context(), id, customer, storage.RecoveryCodes, secret, events...)
+	added, err := a.factorAdded(r, v, storage.RecoveryCodes)
+	if err != nil {
+		return nil, err
+	}
+	if len(before) > 0 {
+		added.Notice = nil
+	}
+	return shown, a.db.SetFactor(r.Context(), id, v.CustomerID, storage.RecoveryCodes, secret, append(before, added)...)
 }
 
 // guardRecoveryCodes lets the pages of recovery codes run, where these are used.
@@ -143,7 +150,7 @@ func (a *Authn) newRecoveryCodes(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	codes, err := a.makeRecoveryCodes(r, visitor.CustomerID)
+	codes, err := a.makeRecoveryCodes(r, visitor)
 	if err != nil {
 		a.fail(w, r, err)
 		return

@@ -37,6 +37,28 @@ func (s *server) enrolledWithCodes() (totp, []string) {
 	return key, p.codes()
 }
 
+// Whoever enrols a second factor may be somebody else: the customer is told of each, and of recovery codes only when they are made anew.
+func TestEnrolment_IsTold(t *testing.T) {
+	t.Parallel()
+	s := setup(t, Config{Channels: []string{ChannelEmail}})
+	told := func(want string) {
+		t.Helper()
+		all := s.outbox()
+		if len(all) != 1 || all[0].To != "alice@heron.example" || !strings.Contains(all[0].Subject, "a second step was added") || !strings.Contains(all[0].Text, want) {
+			t.Errorf("messages: %+v, want one about %q", all, want)
+		}
+	}
+	key, _ := s.enrolledWithCodes()
+	told("Authenticator app")
+	b := s.browser()
+	s.acr = SCA
+	b.login(alice, alicePassword).want(t, "second_factor_page")
+	b.post(secondFactorForm, "code", s.code(key)).want(t, "consent_page")
+	s.outbox()
+	b.postForm(recoveryPath).want(t, "recovery_codes_page")
+	told("Recovery code")
+}
+
 // E3: ten codes, shown once, each good once.
 func TestRecoveryCodes(t *testing.T) {
 	t.Parallel()

@@ -460,6 +460,7 @@ func TestSelf_Factors(t *testing.T) {
 	if p := b.get(factorListPath); !strings.Contains(p.body, "•••• 0123") || strings.Contains(p.body, "7700900123") {
 		t.Error("the number is not masked")
 	}
+	s.outbox() // what enrolling has sent
 	if p := b.postForm("/self/factors/remove", "factor", factor).want(t, "self_factors_page"); p.at.RawQuery != "removed" {
 		t.Errorf("%v %q", p.at, p.problem())
 	}

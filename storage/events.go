@@ -36,6 +36,8 @@ type Event struct {
 	Visit      Visit
 	Details    map[string]any // nothing secret or personal
 	At         time.Time
+
+	Notice *Message // that the customer is sent when the event is added, nil for none; it is not kept with it
 }
 
 const (
@@ -88,7 +90,10 @@ func (db *DB) queueEvent(batch *pgx.Batch, e Event) error {
 		e.Details = map[string]any{}
 	}
 	batch.Queue(addEventSQL, [16]byte(id), [16]byte(e.CustomerID), e.Kind, visit, e.Details)
-	return nil
+	if e.Notice == nil {
+		return nil
+	}
+	return db.queueMessage(batch, *e.Notice, nil)
 }
 
 // ListEvents returns up to limit of a customer's events before a time (nil: now), the newest first.

@@ -268,7 +268,10 @@ func (g *guesses) email() {
 			g.t.Fatalf("sending: %v", a)
 		}
 	}, guessedCode, func() string { return g.sentCode("email") })
-	g.atMost(mostVerdicts, g.count(`SELECT attempts FROM one_time_codes WHERE customer_id = $1`, [16]byte(g.ids["email"])))
+	// Of two codes the newer is good, and all verdicts may have gone to guesses at the older.
+	if n := g.count(`SELECT attempts FROM one_time_codes WHERE customer_id = $1`, [16]byte(g.ids["email"])); n > mostVerdicts {
+		g.t.Errorf("%d attempts at the code, want at most %d", n, mostVerdicts)
+	}
 }
 
 func (g *guesses) paper() {
