@@ -295,3 +295,15 @@ func FuzzDescribeDetails(f *testing.F) {
 		}
 	})
 }
+
+// Digits are as they came; only what is a decimal number is set in thousands.
+func TestGrouped(t *testing.T) {
+	for amount, want := range map[string]string{
+		"1": "1", "999.99": "999.99", "1000": "1 000", "1250.50": "1 250.50", "48500": "48 500", "1234567.891": "1 234 567.891",
+		"1e6": "1e6", "-1000": "-1000", "0.00": "0.00", "12,500": "12,500", "": "",
+	} {
+		if got := grouped(amount); got != want {
+			t.Errorf("%q: %q, want %q", amount, got, want)
+		}
+	}
+}

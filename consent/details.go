@@ -156,7 +156,19 @@ func amount(v *value) (string, bool) {
 			currency = m.text
 		}
 	}
-	return sum + " " + currency, len(v.members) == 2 && sum != "" && currency != ""
+	return grouped(sum) + " " + currency, len(v.members) == 2 && sum != "" && currency != ""
+}
+
+// grouped sets thousands apart: 1250.50 is read as 1 250.50. What is no decimal number stays as it is.
+func grouped(amount string) string {
+	if _, ok := fapi.Amount(amount); !ok {
+		return amount
+	}
+	whole, _, _ := strings.Cut(amount, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		amount = amount[:i] + " " + amount[i:]
+	}
+	return amount
 }
 
 // label is a member's name for a person: its type's word, ours, or the name itself taken apart (requestedBy: Requested by).

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -246,19 +245,9 @@ func CheckDetails(d *storage.TransactionDetails) error {
 
 // shownAmount is an amount as people read it: 1 250.50 EUR. The digits are those that are signed; a single decimal gets a zero.
 func shownAmount(d storage.TransactionDetails) string {
-	whole, fraction, _ := strings.Cut(d.Amount, ".")
-	if len(fraction) == 1 {
-		fraction += "0"
+	amount := d.Amount
+	if _, fraction, _ := strings.Cut(amount, "."); len(fraction) == 1 {
+		amount += "0"
 	}
-	var groups []string
-	for ; len(whole) > 3; whole = whole[:len(whole)-3] {
-		groups = append(groups, whole[len(whole)-3:])
-	}
-	groups = append(groups, whole)
-	slices.Reverse(groups)
-	shown := strings.Join(groups, " ")
-	if fraction != "" {
-		shown += "." + fraction
-	}
-	return shown + " " + d.Currency
+	return grouped(amount) + " " + d.Currency
 }

@@ -234,7 +234,7 @@ func approve(p *person) {
 	p.open("/approvals", "login_page")
 	p.logIn("second_factor_page")
 	p.sentFactor("approvals_page")
-	p.says("Kitchen speaker", "W4SCT", "1250.00 KES", "Mama Mboga Groceries")
+	p.says("Kitchen speaker", "W4SCT", "1 250.00 KES", "Mama Mboga Groceries")
 	p.press("#decide_1", "consent_page")
 	p.says("Kitchen speaker", "W4SCT", "Mama Mboga Groceries")
 	p.press("#approve_button", "done_page")
