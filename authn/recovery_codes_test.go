@@ -198,6 +198,7 @@ func TestAddFactor(t *testing.T) {
 	t.Parallel()
 	s := setup(t, Config{Channels: bothChannels})
 	key, _ := s.enrolledWithCodes()
+	s.outbox() // that it was added
 	b := s.browser()
 	for _, path := range []string{addPath, addPath + "/email"} {
 		b.get(path).want(t, "login_page")
