@@ -113,6 +113,9 @@ func (d *Describer) fill(line fapi.DetailLine, object *value) string {
 		if v := object.at(path); v != nil {
 			there, text = true, d.value(v, nil)
 		}
+		if strings.EqualFold(path[len(path)-1], "amount") {
+			text = grouped(text)
+		}
 		pairs = append(pairs, "{"+strings.Join(path, ".")+"}", text)
 	}
 	if !there {
